@@ -1,0 +1,414 @@
+//! Handle by which the control plane steers the packet workers.
+//!
+//! Every call is a message to the worker that owns the network, answered when the worker has applied
+//! it; nothing here touches a table of the packet path.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use ipnet::IpNet;
+use tokio::sync::{
+    mpsc::{self, UnboundedReceiver},
+    oneshot,
+};
+use vswitch_wire::MacAddr;
+
+use crate::{
+    io::tap::{self, Tap},
+    model::{EndpointId, NetworkId},
+    worker::{Command, Reply, Worker},
+};
+
+pub use crate::worker::PollMode;
+
+/// What the data plane must know of a network.
+#[derive(Debug, Clone)]
+pub struct NetworkSpec {
+    /// The network's id.
+    pub id: NetworkId,
+    /// The network's name, for listings.
+    pub name: String,
+    /// The gateway's own Ethernet address.
+    pub gateway_mac: MacAddr,
+    /// The gateway's addresses with their prefix lengths, IPv4 and IPv6.
+    pub gateways: Vec<IpNet>,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// No way out: what cannot stay on the network is administratively prohibited.
+    pub internal: bool,
+    /// Whether containers of this network may talk to each other (`icc`).
+    pub inter_container: bool,
+}
+
+/// What the data plane must know of an endpoint.
+#[derive(Debug, Clone)]
+pub struct EndpointSpec {
+    /// The endpoint's id.
+    pub id: EndpointId,
+    /// The network that it belongs to.
+    pub network: NetworkId,
+    /// How listings call the port, for example `web` or `web/eth1`.
+    pub label: String,
+    /// The one source MAC that the container may use.
+    pub mac: MacAddr,
+    /// The addresses that the container may use as source.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Why the data plane refused a command.
+#[derive(Debug, thiserror::Error)]
+pub enum DataPlaneError {
+    /// The endpoint is there already.
+    #[error("endpoint {0:?} is in the data plane already")]
+    EndpointExists(EndpointId),
+    /// The network is there already.
+    #[error("network {0:?} is in the data plane already")]
+    NetworkExists(NetworkId),
+    /// The network is not there.
+    #[error("network {0:?} is not in the data plane")]
+    UnknownNetwork(NetworkId),
+    /// The endpoint is not there.
+    #[error("endpoint {0:?} is not in the data plane")]
+    UnknownEndpoint(EndpointId),
+    /// The switch has no room for another port.
+    #[error("the network's switch has no free port")]
+    PortsExhausted,
+    /// The device could not be put into the packet loop.
+    #[error("cannot serve the device: {0}")]
+    Device(#[from] std::io::Error),
+    /// The worker has ended; the daemon is shutting down.
+    #[error("the packet loop has ended")]
+    Stopped,
+}
+
+/// What the data plane tells the control plane unasked.
+#[derive(Debug, Clone)]
+pub enum DataPlaneEvent {
+    /// The endpoint's device is gone; the container has died or removed it.
+    DeviceLost(EndpointId),
+}
+
+/// One row of a forwarding database.
+#[derive(Debug, Clone)]
+pub struct FdbRow {
+    /// The network whose switch holds the entry.
+    pub network: NetworkId,
+    /// The station's address.
+    pub mac: MacAddr,
+    /// Its VLAN, when the network filters VLANs.
+    pub vlan: Option<u16>,
+    /// Number of the switch port.
+    pub port: u32,
+    /// The port's label.
+    pub label: String,
+    /// Time since the station last sent; zero for entries that do not age.
+    pub age: Duration,
+    /// How the entry came to be.
+    pub kind: FdbKind,
+}
+
+/// How a forwarding entry came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FdbKind {
+    /// Learnt from a source address; ages.
+    Dynamic,
+    /// The switch's own address; frames to it go to the gateway.
+    Local,
+    /// Installed at attach; neither ages nor moves.
+    Static,
+}
+
+/// One switch port with its counters.
+#[derive(Debug, Clone)]
+pub struct PortRow {
+    /// The network whose switch has the port.
+    pub network: NetworkId,
+    /// The port's number.
+    pub port: u32,
+    /// The port's label; `gateway` for the gateway port.
+    pub label: String,
+    /// The endpoint behind the port; `None` for the gateway.
+    pub endpoint: Option<EndpointId>,
+    /// `forwarding`, `down` or `disabled (…)`.
+    pub state: String,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Frames and bytes that entered the switch here (the container sent them).
+    pub rx_frames: u64,
+    /// See `rx_frames`.
+    pub rx_bytes: u64,
+    /// Frames and bytes that left the switch here.
+    pub tx_frames: u64,
+    /// See `tx_frames`.
+    pub tx_bytes: u64,
+    /// Other named counters (flooded, learnt, moved, limit hits), only those above zero.
+    pub other: Vec<(&'static str, u64)>,
+    /// Drops by reason, only those above zero.
+    pub drops: Vec<(&'static str, u64)>,
+}
+
+/// Handle to the packet workers; clones are cheap.
+///
+/// Dropping the last clone ends the workers.
+#[derive(Debug, Clone)]
+pub struct DataPlane {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    workers: Vec<Worker>,
+    networks: Mutex<Networks>,
+}
+
+/// Which worker owns which network.
+#[derive(Debug, Default)]
+struct Networks {
+    placed: HashMap<NetworkId, Placed>,
+}
+
+#[derive(Debug)]
+struct Placed {
+    worker: usize,
+    prefixes: Vec<IpNet>,
+}
+
+impl DataPlane {
+    /// Starts `workers` packet loops (at least one). The receiver brings what they notice by themselves.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refused a thread or a descriptor.
+    pub fn start(workers: usize, mode: PollMode) -> io::Result<(Self, UnboundedReceiver<DataPlaneEvent>)> {
+        // Workers must never wait for the control plane; what they report is rare (a device has gone).
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let workers = (0..workers.max(1)).map(|index| Worker::spawn(index, mode, sender.clone()));
+        let workers = workers.collect::<io::Result<Vec<_>>>()?;
+        let shared = Shared {
+            workers,
+            networks: Mutex::default(),
+        };
+        Ok((
+            Self {
+                shared: Arc::new(shared),
+            },
+            receiver,
+        ))
+    }
+
+    /// Creates the network's switch and gateway on the worker that has the fewest networks.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::NetworkExists`], [`DataPlaneError::Stopped`].
+    pub async fn add_network(&self, spec: NetworkSpec) -> Result<(), DataPlaneError> {
+        let (id, prefixes) = (spec.id, spec.gateways.iter().map(IpNet::trunc).collect());
+        let worker = {
+            let mut networks = self.networks();
+            let worker = networks.least_loaded(self.shared.workers.len());
+            if networks.placed.contains_key(&id) {
+                return Err(DataPlaneError::NetworkExists(id));
+            }
+            networks.placed.insert(id, Placed { worker, prefixes });
+            worker
+        };
+        let added = self
+            .ask(worker, |reply| Command::AddNetwork { spec, reply })
+            .await;
+        if added.is_err() {
+            self.networks().placed.remove(&id);
+        }
+        self.publish_prefixes();
+        added
+    }
+
+    /// Removes the network, its switch and every port that is left on it, devices included.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::Stopped`].
+    pub async fn remove_network(&self, id: NetworkId) -> Result<(), DataPlaneError> {
+        let worker = self.worker_of(id)?;
+        let taps = self
+            .ask(worker, |reply| Command::RemoveNetwork { id, reply })
+            .await?;
+        self.networks().placed.remove(&id);
+        self.publish_prefixes();
+        for tap in taps {
+            close(tap, DeviceFate::Delete).await;
+        }
+        Ok(())
+    }
+
+    /// Connects a TAP to the network's switch as a new port and announces its addresses (B-ARP-6).
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::EndpointExists`],
+    /// [`DataPlaneError::PortsExhausted`], [`DataPlaneError::Device`], [`DataPlaneError::Stopped`].
+    pub async fn add_endpoint(&self, spec: EndpointSpec, tap: Tap) -> Result<(), DataPlaneError> {
+        let worker = self.worker_of(spec.network)?;
+        self.ask(worker, |reply| Command::AddEndpoint { spec, tap, reply })
+            .await
+    }
+
+    /// Removes the endpoint's port; `device` says what becomes of its device.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::UnknownEndpoint`],
+    /// [`DataPlaneError::Stopped`].
+    pub async fn remove_endpoint(
+        &self,
+        network: NetworkId,
+        endpoint: EndpointId,
+        device: DeviceFate,
+    ) -> Result<(), DataPlaneError> {
+        let worker = self.worker_of(network)?;
+        let tap = self
+            .ask(worker, |reply| Command::RemoveEndpoint {
+                network,
+                endpoint,
+                reply,
+            })
+            .await?;
+        close(tap, device).await;
+        Ok(())
+    }
+
+    /// Lists forwarding entries of one network or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::Stopped`].
+    pub async fn fdb(&self, network: Option<NetworkId>) -> Result<Vec<FdbRow>, DataPlaneError> {
+        let mut rows = Vec::new();
+        for worker in self.workers_of(network)? {
+            rows.extend(self.ask(worker, |reply| Command::Fdb { network, reply }).await?);
+        }
+        Ok(rows)
+    }
+
+    /// Lists ports with their counters, of one network or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::Stopped`].
+    pub async fn ports(&self, network: Option<NetworkId>) -> Result<Vec<PortRow>, DataPlaneError> {
+        let mut rows = Vec::new();
+        for worker in self.workers_of(network)? {
+            rows.extend(
+                self.ask(worker, |reply| Command::Ports { network, reply })
+                    .await?,
+            );
+        }
+        Ok(rows)
+    }
+
+    /// Number of packet loops.
+    pub fn workers(&self) -> usize {
+        self.shared.workers.len()
+    }
+
+    async fn ask<T>(
+        &self,
+        worker: usize,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, DataPlaneError> {
+        let (reply, answer) = oneshot::channel();
+        self.shared
+            .workers
+            .get(worker)
+            .ok_or(DataPlaneError::Stopped)?
+            .send(command(reply));
+        answer.await.unwrap_or(Err(DataPlaneError::Stopped))
+    }
+
+    fn worker_of(&self, id: NetworkId) -> Result<usize, DataPlaneError> {
+        let networks = self.networks();
+        networks
+            .placed
+            .get(&id)
+            .map(|placed| placed.worker)
+            .ok_or(DataPlaneError::UnknownNetwork(id))
+    }
+
+    fn workers_of(&self, network: Option<NetworkId>) -> Result<Vec<usize>, DataPlaneError> {
+        match network {
+            Some(id) => Ok(vec![self.worker_of(id)?]),
+            None => Ok((0..self.shared.workers.len()).collect()),
+        }
+    }
+
+    /// Tells every worker the prefixes of all networks.
+    fn publish_prefixes(&self) {
+        let prefixes: Arc<[IpNet]> = self
+            .networks()
+            .placed
+            .values()
+            .flat_map(|placed| placed.prefixes.iter().copied())
+            .collect();
+        for worker in &self.shared.workers {
+            worker.send(Command::SetNeighbours {
+                prefixes: prefixes.clone(),
+            });
+        }
+    }
+
+    fn networks(&self) -> MutexGuard<'_, Networks> {
+        // The guarded code does not panic half-way, so a poisoned map is still whole.
+        self.shared
+            .networks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Networks {
+    fn least_loaded(&self, workers: usize) -> usize {
+        let load = |worker| {
+            self.placed
+                .values()
+                .filter(|placed| placed.worker == worker)
+                .count()
+        };
+        (0..workers).min_by_key(|&worker| load(worker)).unwrap_or(0)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for worker in &self.workers {
+            worker.send(Command::Stop);
+        }
+    }
+}
+
+/// Closes a device away from the packet loops: the kernel may take tens of milliseconds to delete it.
+async fn close(tap: Tap, fate: DeviceFate) {
+    let closed = tokio::task::spawn_blocking(move || match fate {
+        DeviceFate::Delete => tap.set_persist(false),
+        DeviceFate::Keep => Ok(()),
+    });
+    match closed.await {
+        Ok(Ok(())) => {}
+        // The container has died and taken the device along.
+        Ok(Err(error)) if tap::is_lost(&error) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "cannot delete a device"),
+        Err(error) => tracing::error!(%error, "closing a device failed"),
+    }
+}
+
+/// What becomes of an endpoint's device when its port is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceFate {
+    /// The device disappears from the container.
+    Delete,
+    /// The persistent device stays for the next daemon to take over.
+    Keep,
+}

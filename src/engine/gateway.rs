@@ -1,0 +1,341 @@
+//! The router address of a network.
+//!
+//! The gateway is a station of its network: it answers for its addresses by ARP (RFC 826) and neighbour
+//! discovery (RFC 4861), answers echo requests, and says by ICMP why anything else that is sent to it or
+//! through it goes nowhere. It is stateless but for its rate limits.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use ipnet::IpNet;
+use vswitch_wire::{
+    ArpOperation, ArpPacket, EtherType, EthernetHeader, Ipv4Packet, Ipv6Packet, MacAddr, Offload,
+    ndp::{NdpMessage, NeighborAdvertisement, multicast_mac},
+    segment,
+};
+use zerocopy::IntoBytes;
+
+use super::icmp::{self, Refusal, Stations};
+use crate::dataplane::NetworkSpec;
+
+/// A network's gateway.
+#[derive(Debug)]
+pub(super) struct Gateway {
+    mac: MacAddr,
+    /// Its addresses with the prefixes that are on the link.
+    addresses: Vec<IpNet>,
+    link_local: Ipv6Addr,
+    internal: bool,
+    neighbours: Arc<[IpNet]>,
+    errors: Allowance,
+    defended: Option<Instant>,
+}
+
+/// Where a packet that reaches the gateway wants to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// One of the gateway's own addresses.
+    Gateway,
+    /// A group or broadcast; nobody routes it and nobody complains.
+    Group,
+    /// Another station.
+    Station,
+}
+
+impl Gateway {
+    pub(super) fn new(spec: &NetworkSpec) -> Self {
+        Self {
+            mac: spec.gateway_mac,
+            addresses: spec.gateways.clone(),
+            link_local: link_local(spec.gateway_mac),
+            internal: spec.internal,
+            neighbours: Arc::new([]),
+            errors: Allowance::default(),
+            defended: None,
+        }
+    }
+
+    pub(super) fn set_neighbours(&mut self, prefixes: Arc<[IpNet]>) {
+        self.neighbours = prefixes;
+    }
+
+    /// The link-local addresses that no container may claim; the others are no container's anyway.
+    pub(super) fn link_local_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        [self.link_local].into_iter()
+    }
+
+    /// Takes a frame that the switch has given to the gateway's port. Returns true if `reply` then holds
+    /// a frame to send from that port.
+    pub(super) fn handle_frame(
+        &mut self,
+        now: Instant,
+        frame: &mut [u8],
+        offload: Offload,
+        reply: &mut Vec<u8>,
+    ) -> bool {
+        let Ok((&ethernet, _)) = EthernetHeader::parse(frame) else {
+            return false;
+        };
+        let payload = EthernetHeader::LEN;
+        let answered = match ethernet.ethertype {
+            EtherType::ARP => self.handle_arp(now, &frame[payload..], reply),
+            EtherType::IPV4 | EtherType::IPV6 => {
+                // What an ICMP error quotes must carry a checksum that its reader can verify (B-OFF-7).
+                if let (Some(place), None) = (offload.checksum, offload.gso)
+                    && segment::complete_checksum(frame, place).is_err()
+                {
+                    return false;
+                }
+                let to_us = ethernet.dst == self.mac;
+                match ethernet.ethertype {
+                    EtherType::IPV4 => self.handle_ipv4(now, to_us, ethernet.src, &frame[payload..], reply),
+                    _ => self.handle_ipv6(now, to_us, ethernet.src, &frame[payload..], reply),
+                }
+            }
+            _ => None,
+        };
+        answered.is_some()
+    }
+
+    fn handle_arp(&mut self, now: Instant, bytes: &[u8], reply: &mut Vec<u8>) -> Option<()> {
+        let (arp, _) = ArpPacket::parse(bytes).ok()?;
+        if self.owns(arp.sender_ip()) {
+            // RFC 5227 §2.4 (b): defend the address by one announcement, not more often than every
+            // DEFEND_INTERVAL, so that two defenders do not fight for ever.
+            if self
+                .defended
+                .is_some_and(|at| now.saturating_duration_since(at) < DEFEND_INTERVAL)
+            {
+                return None;
+            }
+            self.defended = Some(now);
+            let announcement = ArpPacket::request(self.mac, arp.sender_ip(), arp.sender_ip());
+            begin(reply, MacAddr::BROADCAST, self.mac, EtherType::ARP);
+            reply.extend_from_slice(announcement.as_bytes());
+            return Some(());
+        }
+        // RFC 826: a request for an address of ours is answered, whoever asks; that includes a probe from
+        // 0.0.0.0 (RFC 5227 §2.1.1), whose sender must learn that the address is taken.
+        if arp.operation() != ArpOperation::Request || !self.owns(arp.target_ip()) {
+            return None;
+        }
+        begin(reply, arp.sender_mac(), self.mac, EtherType::ARP);
+        reply.extend_from_slice(arp.reply(self.mac).as_bytes());
+        Some(())
+    }
+
+    fn handle_ipv4(
+        &mut self,
+        now: Instant,
+        to_us: bool,
+        station: MacAddr,
+        bytes: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Option<()> {
+        // RFC 1812 §5.2.2: a router must verify the header checksum and discard silently.
+        let packet = Ipv4Packet::parse(bytes)
+            .ok()
+            .filter(Ipv4Packet::has_valid_checksum)?;
+        let header = packet.header();
+        let (src, dst) = (header.src(), header.dst());
+        // RFC 1812 §5.3.7: a source that is no unicast address gets no answer of any kind.
+        if !to_us || !is_unicast_v4(src) {
+            return None;
+        }
+        let stations = Stations {
+            src: self.mac,
+            dst: station,
+        };
+        let refusal = match self.target_v4(dst) {
+            Target::Group => return None,
+            Target::Gateway => match icmp::answer_v4(stations, &packet, reply)? {
+                Ok(()) => return Some(()),
+                Err(refusal) => refusal,
+            },
+            // RFC 1812 §5.3.1: TTL is checked for packets that would be forwarded only.
+            Target::Station if header.ttl() <= 1 => Refusal::TimeExceeded,
+            Target::Station => self.refusal(IpAddr::V4(dst)),
+        };
+        let from = self.address_v4(src)?;
+        self.errors.take(now).then_some(())?;
+        icmp::refuse_v4(refusal, stations, from, bytes, reply)
+    }
+
+    fn handle_ipv6(
+        &mut self,
+        now: Instant,
+        to_us: bool,
+        station: MacAddr,
+        bytes: &[u8],
+        reply: &mut Vec<u8>,
+    ) -> Option<()> {
+        let packet = Ipv6Packet::parse(bytes).ok()?;
+        let header = packet.header();
+        let (src, dst) = (header.src(), header.dst());
+        if let Ok(Some(NdpMessage::NeighborSolicitation { target, .. })) = NdpMessage::parse(&packet)
+            && self.owns(target)
+        {
+            return self.advertise(target, src, station, reply);
+        }
+        if !to_us || src.is_unspecified() || src.is_multicast() || src.is_loopback() {
+            return None;
+        }
+        let stations = Stations {
+            src: self.mac,
+            dst: station,
+        };
+        let refusal = match self.target_v6(dst) {
+            Target::Group => return None,
+            Target::Gateway => match icmp::answer_v6(stations, &packet, reply)? {
+                Ok(()) => return Some(()),
+                Err(refusal) => refusal,
+            },
+            // RFC 4291 §2.5.6: link-local packets are never forwarded.
+            Target::Station if src.is_unicast_link_local() && !dst.is_unicast_link_local() => {
+                Refusal::BeyondScope
+            }
+            Target::Station if header.hop_limit() <= 1 => Refusal::TimeExceeded,
+            Target::Station => self.refusal(IpAddr::V6(dst)),
+        };
+        let from = self.address_v6(src);
+        self.errors.take(now).then_some(())?;
+        icmp::refuse_v6(refusal, stations, from, bytes, reply)
+    }
+
+    /// Answers a solicitation from `src` (RFC 4861 §7.2.4): a sender that still tests whether the address is
+    /// free has no address of its own, so all nodes are told.
+    fn advertise(
+        &self,
+        target: Ipv6Addr,
+        src: Ipv6Addr,
+        station: MacAddr,
+        reply: &mut Vec<u8>,
+    ) -> Option<()> {
+        let solicited = !src.is_unspecified();
+        let (mac, dst) = match solicited {
+            true => (station, src),
+            false => (multicast_mac(icmp::ALL_NODES), icmp::ALL_NODES),
+        };
+        let advertisement = NeighborAdvertisement {
+            router: true,
+            solicited,
+            overrides: true,
+            target,
+            mac: self.mac,
+        };
+        icmp::advertise(&advertisement, mac, dst, reply)
+    }
+
+    /// Why a packet to another station goes nowhere.
+    fn refusal(&self, dst: IpAddr) -> Refusal {
+        let within = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&dst));
+        if within(&self.addresses) {
+            // On the link: whoever sent it to us instead of the station itself has a wrong route.
+            Refusal::HostUnreachable
+        } else if self.internal || within(&self.neighbours) {
+            Refusal::Prohibited
+        } else {
+            Refusal::NoRoute
+        }
+    }
+
+    fn target_v4(&self, dst: Ipv4Addr) -> Target {
+        let broadcast = self
+            .addresses
+            .iter()
+            .any(|net| matches!(net, IpNet::V4(net) if net.broadcast() == dst));
+        if self.owns(dst) {
+            Target::Gateway
+        } else if broadcast || dst.is_multicast() || dst.is_broadcast() || dst.is_unspecified() {
+            Target::Group
+        } else {
+            Target::Station
+        }
+    }
+
+    fn target_v6(&self, dst: Ipv6Addr) -> Target {
+        if self.owns(dst) {
+            Target::Gateway
+        } else if dst.is_multicast() || dst.is_unspecified() {
+            Target::Group
+        } else {
+            Target::Station
+        }
+    }
+
+    fn owns(&self, address: impl Into<IpAddr>) -> bool {
+        let address = address.into();
+        address == self.link_local || self.addresses.iter().any(|net| net.addr() == address)
+    }
+
+    /// The gateway's address on the sender's subnet, else its first one.
+    fn address_v4(&self, station: Ipv4Addr) -> Option<Ipv4Addr> {
+        let mut own = self.addresses.iter().filter_map(|net| match net {
+            IpNet::V4(net) => Some(net),
+            IpNet::V6(_) => None,
+        });
+        let first = own.clone().next()?;
+        Some(own.find(|net| net.contains(&station)).unwrap_or(first).addr())
+    }
+
+    /// As [`Gateway::address_v4`]; stations that know us by our link-local address hear from that.
+    fn address_v6(&self, station: Ipv6Addr) -> Ipv6Addr {
+        let mut own = self.addresses.iter().filter_map(|net| match net {
+            IpNet::V6(net) => Some(net),
+            IpNet::V4(_) => None,
+        });
+        own.find(|net| net.contains(&station))
+            .map_or(self.link_local, ipnet::Ipv6Net::addr)
+    }
+}
+
+/// RFC 5227 §1.1.
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The link-local address of a station: modified EUI-64 (RFC 4291 appendix A).
+pub(super) fn link_local(mac: MacAddr) -> Ipv6Addr {
+    let [a, b, c, d, e, f] = mac.0;
+    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f])
+}
+
+/// Starts a frame anew.
+fn begin(reply: &mut Vec<u8>, dst: MacAddr, src: MacAddr, ethertype: EtherType) {
+    reply.clear();
+    reply.extend_from_slice(EthernetHeader { dst, src, ethertype }.as_bytes());
+}
+
+fn is_unicast_v4(address: Ipv4Addr) -> bool {
+    !(address.is_unspecified()
+        || address.is_loopback()
+        || address.is_multicast()
+        || address.octets()[0] >= 240)
+}
+
+/// How many ICMP errors may be sent: RFC 1812 §4.3.2.8 and RFC 4443 §2.4 (f) ask for a limit. The
+/// numbers are Linux's (`icmp_msgs_per_sec` 1000, `icmp_msgs_burst` 50; Documentation/networking/ip-sysctl.rst).
+#[derive(Debug, Default)]
+struct Allowance {
+    /// When all errors sent so far are paid for; in the future while a burst is.
+    paid_at: Option<Instant>,
+}
+
+impl Allowance {
+    /// One error costs a millisecond; up to [`BURST`] of them may be owed.
+    fn take(&mut self, now: Instant) -> bool {
+        let next = self.paid_at.map_or(now, |at| at.max(now)) + COST;
+        if next > now + COST * BURST {
+            return false;
+        }
+        self.paid_at = Some(next);
+        true
+    }
+}
+
+const COST: Duration = Duration::from_millis(1);
+const BURST: u32 = 50;
+
+#[cfg(test)]
+mod tests;

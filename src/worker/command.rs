@@ -1,0 +1,54 @@
+//! What the control plane asks of a worker.
+
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use tokio::sync::oneshot;
+
+use crate::{
+    dataplane::{DataPlaneError, EndpointSpec, FdbRow, NetworkSpec, PortRow},
+    io::tap::Tap,
+    model::{EndpointId, NetworkId},
+};
+
+/// Where the answer to a command goes.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, DataPlaneError>>;
+
+/// A request to the worker that owns the network.
+#[derive(Debug)]
+pub(crate) enum Command {
+    AddEndpoint {
+        spec: EndpointSpec,
+        tap: Tap,
+        reply: Reply<()>,
+    },
+    AddNetwork {
+        spec: NetworkSpec,
+        reply: Reply<()>,
+    },
+    Fdb {
+        network: Option<NetworkId>,
+        reply: Reply<Vec<FdbRow>>,
+    },
+    Ports {
+        network: Option<NetworkId>,
+        reply: Reply<Vec<PortRow>>,
+    },
+    /// Answers with the device, so that closing it (which waits for the kernel) is not the packet
+    /// loop's work.
+    RemoveEndpoint {
+        network: NetworkId,
+        endpoint: EndpointId,
+        reply: Reply<Tap>,
+    },
+    RemoveNetwork {
+        id: NetworkId,
+        reply: Reply<Vec<Tap>>,
+    },
+    /// The prefixes of all networks of this daemon: what a gateway refuses as prohibited rather than
+    /// as unknown.
+    SetNeighbours {
+        prefixes: Arc<[IpNet]>,
+    },
+    Stop,
+}

@@ -1,0 +1,111 @@
+//! The devices behind the ports of one switch.
+
+use std::io::{self, IoSlice};
+
+use mio::Token;
+use vswitch_switch::{DropReason, EgressOutcome, PortId};
+use zerocopy::IntoBytes;
+
+use crate::{
+    engine::{OutFrame, Transmit},
+    io::tap::{self, Tap},
+    model::EndpointId,
+};
+
+/// A device that serves a switch port.
+#[derive(Debug)]
+pub(super) struct Attached {
+    pub(super) tap: Tap,
+    pub(super) token: Token,
+    pub(super) endpoint: EndpointId,
+    /// The kernel has said, by a read or a write, that the device is gone.
+    pub(super) lost: bool,
+}
+
+/// The devices of one switch by port number; the gateway's port has none.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
+    by_port: Vec<Option<Attached>>,
+    /// Some device was found lost by a write since this was last cleared.
+    pub(super) any_lost: bool,
+}
+
+impl Devices {
+    pub(super) fn insert(&mut self, port: PortId, device: Attached) {
+        let index = port.index();
+        if self.by_port.len() <= index {
+            self.by_port.resize_with(index + 1, || None);
+        }
+        self.by_port[index] = Some(device);
+    }
+
+    pub(super) fn remove(&mut self, port: PortId) -> Option<Attached> {
+        self.by_port.get_mut(port.index())?.take()
+    }
+
+    pub(super) fn find(&mut self, port: PortId) -> Option<&mut Attached> {
+        self.by_port.get_mut(port.index())?.as_mut()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Attached)> {
+        self.by_port
+            .iter()
+            .enumerate()
+            .filter_map(|(index, device)| Some((PortId(u32::try_from(index).ok()?), device.as_ref()?)))
+    }
+
+    /// Reads one frame, with its vnet header in front, from the device behind `port`.
+    pub(super) fn receive(&mut self, port: PortId, buffer: &mut [u8]) -> Received {
+        let Some(device) = self.find(port) else {
+            return Received::Lost;
+        };
+        match device.tap.read(buffer) {
+            Ok(len) => Received::Frame(len),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Empty,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Failed(error),
+            Err(error) if tap::is_lost(&error) => {
+                device.lost = true;
+                Received::Lost
+            }
+            Err(error) => Received::Failed(error),
+        }
+    }
+}
+
+/// What a read from a device brought.
+#[derive(Debug)]
+pub(super) enum Received {
+    Empty,
+    Failed(io::Error),
+    Frame(usize),
+    Lost,
+}
+
+impl Transmit for Devices {
+    fn transmit(&mut self, port: PortId, frame: &OutFrame<'_>) -> EgressOutcome {
+        let Some(device) = self.by_port.get_mut(port.index()).and_then(Option::as_mut) else {
+            return EgressOutcome::Dropped(DropReason::Device);
+        };
+        let [a, b, c, d] = frame.parts;
+        let slices = [frame.vnet.as_bytes(), a, b, c, d].map(IoSlice::new);
+        // Most frames leave as they came, in one piece; the kernel looks at each piece, empty or not.
+        let used = slices
+            .iter()
+            .rposition(|slice| !slice.is_empty())
+            .map_or(0, |last| last + 1);
+        match device.tap.write(&slices[..used]) {
+            Ok(_) => EgressOutcome::Sent,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                EgressOutcome::Dropped(DropReason::QueueFull)
+            }
+            // EIO is a TAP whose interface is down (B-PORT-2).
+            Err(error) => {
+                if tap::is_lost(&error) {
+                    device.lost = true;
+                    self.any_lost = true;
+                }
+                EgressOutcome::Dropped(DropReason::Device)
+            }
+        }
+    }
+}
