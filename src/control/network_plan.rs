@@ -1,0 +1,445 @@
+//! From what a client wrote to a network that can be built.
+//!
+//! `NetworkPlan::check` finds all that is wrong with the request in itself; what depends on other networks
+//! (overlaps, automatic subnets) comes after, in `NetworkPlan::build`. Texts are those of moby 28
+//! (api/types/network, `ValidateIPAM`; libnetwork, bridge driver).
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use ipnet::IpNet;
+use vswitch_wire::MacAddr;
+
+use super::{
+    error::{ControlError, Problems},
+    interface::check_interface,
+    ipam,
+    pools::{self, SubnetPool},
+};
+use crate::{
+    api::types::{IpamConfig, NetworkCreate},
+    model::{Driver, Network, NetworkId, NetworkSettings, Origin, Subnet, Timestamp},
+};
+
+/// A network as it was asked for, every value checked.
+#[derive(Debug, Clone)]
+pub(super) struct NetworkPlan {
+    name: String,
+    ipv4: Option<Wish>,
+    ipv6: Option<Wish>,
+    settings: NetworkSettings,
+    request: NetworkCreate,
+    /// What was ignored, for the client to print.
+    pub(super) warning: String,
+}
+
+/// What is wanted of one family.
+#[derive(Debug, Clone)]
+enum Wish {
+    Automatic,
+    Subnet {
+        prefix: IpNet,
+        range: Option<IpNet>,
+        gateway: Option<IpAddr>,
+        auxiliary: BTreeMap<String, IpAddr>,
+    },
+}
+
+/// Where automatic subnets come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pools<'a> {
+    pub(super) configured: &'a [SubnetPool],
+    /// Used for IPv6 when no IPv6 pool is configured.
+    pub(super) unique_local: SubnetPool,
+}
+
+impl NetworkPlan {
+    /// Checks a client's request in itself.
+    pub(super) fn check(request: NetworkCreate) -> Result<Self, ControlError> {
+        check_name(&request.name)?;
+        Self::parse(request)
+    }
+
+    /// The plan of a network whose name no client may use.
+    pub(super) fn predefined(name: &str, request: NetworkCreate) -> Result<Self, ControlError> {
+        Self::parse(NetworkCreate {
+            name: name.to_owned(),
+            ..request
+        })
+    }
+
+    fn parse(request: NetworkCreate) -> Result<Self, ControlError> {
+        check_kind(&request)?;
+        let flag = |given: Option<bool>, option: &str, default| match given {
+            Some(given) => Ok(given),
+            None => boolean(&request.options, option, default),
+        };
+        let enable_ipv4 = flag(request.enable_ipv4, ENABLE_IPV4, true)?;
+        let enable_ipv6 = flag(request.enable_ipv6, ENABLE_IPV6, false)?;
+        if !enable_ipv4 && !enable_ipv6 {
+            return Err(ControlError::InvalidNetwork(Problems(vec![
+                "IPv4 or IPv6 must be enabled".into(),
+            ])));
+        }
+        let settings = settings(&request.options, enable_ipv6)?;
+        let mut problems = Vec::new();
+        let (mut ipv4, mut ipv6, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
+        for config in request.ipam.iter().flat_map(|ipam| &ipam.config) {
+            match subnet(config, &mut problems) {
+                Some(wish) if config.subnet.contains(':') => {
+                    if enable_ipv6 {
+                        ipv6.push(wish)
+                    } else {
+                        ignored.push(config.subnet.as_str())
+                    }
+                }
+                Some(wish) => {
+                    if enable_ipv4 {
+                        ipv4.push(wish)
+                    } else {
+                        ignored.push(config.subnet.as_str())
+                    }
+                }
+                None => {}
+            }
+        }
+        if !problems.is_empty() {
+            return Err(ControlError::InvalidNetwork(Problems(problems)));
+        }
+        if ipv4.len() > 1 || ipv6.len() > 1 {
+            return Err(ControlError::MultipleSubnets);
+        }
+        let warning = match ignored.as_slice() {
+            [] => String::new(),
+            ignored => format!(
+                "ignored, because their address family is not enabled: {}",
+                ignored.join(", ")
+            ),
+        };
+        let choose =
+            |enabled: bool, mut wishes: Vec<Wish>| enabled.then(|| wishes.pop().unwrap_or(Wish::Automatic));
+        let (ipv4, ipv6) = (choose(enable_ipv4, ipv4), choose(enable_ipv6, ipv6));
+        Ok(Self {
+            name: request.name.clone(),
+            ipv4,
+            ipv6,
+            settings,
+            request,
+            warning,
+        })
+    }
+
+    /// Chooses what was left open. `used` are the subnets of other networks, `avoided` what the host uses.
+    pub(super) fn build(
+        self,
+        used: &[IpNet],
+        avoided: &[IpNet],
+        pools: Pools<'_>,
+    ) -> Result<Network, ControlError> {
+        let unique_local = [pools.unique_local];
+        let is_ipv4 = |pool: &&SubnetPool| matches!(pool.base(), IpNet::V4(_));
+        let build = |wish: Option<Wish>, ipv4: bool| -> Result<Option<Subnet>, ControlError> {
+            let Some(wish) = wish else { return Ok(None) };
+            let Wish::Automatic = wish else {
+                return place(wish, used).map(Some);
+            };
+            let taken: Vec<IpNet> = used.iter().chain(avoided).copied().collect();
+            let mut family: Vec<&SubnetPool> = pools
+                .configured
+                .iter()
+                .filter(|pool| is_ipv4(pool) == ipv4)
+                .collect();
+            if family.is_empty() && !ipv4 {
+                family.extend(&unique_local);
+            }
+            let prefix = pools::first_free(family, &taken).ok_or(ControlError::PoolsExhausted)?;
+            Ok(Some(Subnet {
+                prefix,
+                range: None,
+                gateway: ipam::default_gateway(prefix, None, []),
+                auxiliary: BTreeMap::new(),
+                origin: Origin::Automatic,
+                gateway_origin: Origin::Automatic,
+            }))
+        };
+        let (ipv4, ipv6) = (build(self.ipv4, true)?, build(self.ipv6, false)?);
+        let gateway_mac = match ipv4.as_ref().and_then(|subnet| subnet.gateway) {
+            Some(IpAddr::V4(gateway)) => MacAddr::from_ipv4(gateway),
+            _ => random_mac()?,
+        };
+        Ok(Network {
+            id: NetworkId::random().map_err(|error| ControlError::system("get random numbers", error))?,
+            name: self.name,
+            created: Timestamp::now(),
+            driver: Driver::Bridge,
+            ipam_options: self.request.ipam.and_then(|ipam| ipam.options),
+            ipv4,
+            ipv6,
+            internal: self.request.internal,
+            attachable: self.request.attachable,
+            options: self.request.options,
+            labels: self.request.labels,
+            settings: self.settings,
+            gateway_mac,
+        })
+    }
+}
+
+/// `02:42` and four random bytes: locally administered, unicast, and recognisable as ours and Docker's.
+pub(super) fn random_mac() -> Result<MacAddr, ControlError> {
+    let mut octets = [0x02, 0x42, 0, 0, 0, 0];
+    rustix::rand::getrandom(&mut octets[2..], rustix::rand::GetRandomFlags::empty())
+        .map_err(|error| ControlError::system("get random numbers", error))?;
+    Ok(MacAddr(octets))
+}
+
+pub(super) const MTU: &str = "com.docker.network.driver.mtu";
+pub(super) const DEFAULT_MTU: u16 = 1500;
+pub(super) const DEFAULT_PREFIX: &str = "eth";
+const ENABLE_ICC: &str = "com.docker.network.bridge.enable_icc";
+const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
+const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
+const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
+/// Options that are recorded for later, but whose values must be right already.
+const RECORDED_BOOLEANS: [&str; 2] = [
+    "com.docker.network.bridge.enable_ip_masquerade",
+    "com.docker.network.bridge.inhibit_ipv4",
+];
+
+/// RFC 791: every host must forward 68 bytes.
+const SMALLEST_MTU: u16 = 68;
+/// RFC 8200 section 5.
+const SMALLEST_IPV6_MTU: u16 = 1280;
+/// A TAP's limit is 65 535 less the Ethernet header (kernel: drivers/net/tun.c); 65 520 keeps it even to 16.
+const LARGEST_MTU: u16 = 65_520;
+
+/// Docker takes any other name.
+fn check_name(name: &str) -> Result<(), ControlError> {
+    if name.trim().is_empty() {
+        return Err(ControlError::Invalid("invalid name: name is empty".into()));
+    }
+    if Network::PREDEFINED.contains(&name) || name == "default" {
+        return Err(ControlError::PredefinedName(name.to_owned()));
+    }
+    Ok(())
+}
+
+/// Refuses what is no bridge network of one host.
+fn check_kind(request: &NetworkCreate) -> Result<(), ControlError> {
+    if let Some(source) = request
+        .config_from
+        .as_ref()
+        .filter(|source| !source.network.is_empty())
+    {
+        return Err(ControlError::ConfigNetwork(source.network.clone()));
+    }
+    if request.config_only {
+        return Err(ControlError::Unsupported("a configuration-only network".into()));
+    }
+    if request.ingress || request.scope == "swarm" || request.driver == "overlay" {
+        return Err(ControlError::SwarmScope);
+    }
+    if !matches!(request.scope.as_str(), "" | "local") {
+        return Err(ControlError::Invalid(format!(
+            "invalid network scope {:?}",
+            request.scope
+        )));
+    }
+    match request.driver.as_str() {
+        "" | "bridge" | "default" => {}
+        // moby: libnetwork, `NewNetwork` of the host and null drivers.
+        "host" | "null" => {
+            let text = format!("only one instance of {:?} network is allowed", request.driver);
+            return Err(ControlError::Invalid(text));
+        }
+        other => return Err(ControlError::UnknownDriver(other.to_owned())),
+    }
+    match request.ipam.as_ref().map(|ipam| ipam.driver.as_str()) {
+        None | Some("" | "default") => Ok(()),
+        Some(other) => Err(ControlError::UnknownDriver(other.to_owned())),
+    }
+}
+
+fn settings(options: &BTreeMap<String, String>, ipv6: bool) -> Result<NetworkSettings, ControlError> {
+    for label in RECORDED_BOOLEANS {
+        boolean(options, label, true)?;
+    }
+    let smallest = if ipv6 { SMALLEST_IPV6_MTU } else { SMALLEST_MTU };
+    let mtu = match options.get(MTU) {
+        None => DEFAULT_MTU,
+        Some(text) => match text.parse::<i64>() {
+            Err(_) => {
+                let why = format!("strconv.Atoi: parsing {text:?}: invalid syntax");
+                return Err(bad_option(MTU, text, why));
+            }
+            // Docker's word for "the default".
+            Ok(0) => DEFAULT_MTU,
+            Ok(mtu) => u16::try_from(mtu)
+                .ok()
+                .filter(|mtu| (smallest..=LARGEST_MTU).contains(mtu))
+                .ok_or_else(|| {
+                    bad_option(MTU, text, format!("must be between {smallest} and {LARGEST_MTU}"))
+                })?,
+        },
+    };
+    let interface_prefix = match options.get(INTERFACE_PREFIX).filter(|prefix| !prefix.is_empty()) {
+        None => DEFAULT_PREFIX.to_owned(),
+        Some(prefix) => {
+            // Room for four digits.
+            check_interface(&format!("{prefix}9999"))
+                .map_err(|_| bad_option(INTERFACE_PREFIX, prefix, "must start an interface name".into()))?;
+            prefix.clone()
+        }
+    };
+    Ok(NetworkSettings {
+        mtu,
+        inter_container: boolean(options, ENABLE_ICC, true)?,
+        interface_prefix,
+    })
+}
+
+/// Go's `strconv.ParseBool`.
+fn boolean(options: &BTreeMap<String, String>, label: &str, default: bool) -> Result<bool, ControlError> {
+    match options.get(label).map(String::as_str) {
+        None => Ok(default),
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
+        Some(text) => Err(bad_option(
+            label,
+            text,
+            format!("strconv.ParseBool: parsing {text:?}: invalid syntax"),
+        )),
+    }
+}
+
+fn bad_option(label: &str, value: &str, why: String) -> ControlError {
+    ControlError::DriverOption {
+        label: label.to_owned(),
+        value: value.to_owned(),
+        why,
+    }
+}
+
+/// Reads one subnet; what is wrong with it goes to `problems`.
+fn subnet(config: &IpamConfig, problems: &mut Vec<String>) -> Option<Wish> {
+    let text = &config.subnet;
+    let Ok(subnet) = text.parse::<IpNet>() else {
+        problems.push(format!("invalid subnet {text}: invalid CIDR block notation"));
+        return None;
+    };
+    let before = problems.len();
+    if subnet != subnet.trunc() {
+        problems.push(format!(
+            "invalid subnet {subnet}: it should be {}",
+            subnet.trunc()
+        ));
+    }
+    let prefix = subnet.trunc();
+    let range = range(&config.ip_range, prefix, problems);
+    let mut address = |text: &str, what: String| match address(text, prefix) {
+        Ok(address) => address,
+        Err(why) => {
+            problems.push(format!("invalid {what}: {why}"));
+            None
+        }
+    };
+    let gateway = address(&config.gateway, format!("gateway {}", config.gateway));
+    let mut auxiliary = BTreeMap::new();
+    for (name, text) in &config.auxiliary_addresses {
+        if let Some(address) = address(text, format!("auxiliary address {name}")) {
+            auxiliary.insert(name.clone(), address);
+        }
+    }
+    (problems.len() == before).then_some(Wish::Subnet {
+        prefix,
+        range,
+        gateway,
+        auxiliary,
+    })
+}
+
+fn range(text: &str, subnet: IpNet, problems: &mut Vec<String>) -> Option<IpNet> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut problem = |why: String| problems.push(format!("invalid ip-range {text}: {why}"));
+    let Ok(range) = text.parse::<IpNet>() else {
+        problem("invalid CIDR block notation".into());
+        return None;
+    };
+    if range.max_prefix_len() != subnet.max_prefix_len() {
+        problem(format!("parent subnet is an {} block", family(subnet)));
+        return None;
+    }
+    if range.prefix_len() < subnet.prefix_len() {
+        problem(format!("CIDR block is bigger than its parent subnet {subnet}"));
+    }
+    if range != range.trunc() {
+        problem(format!("it should be {}", range.trunc()));
+    }
+    if !pools::overlap(subnet, range.trunc()) {
+        problem(format!("parent subnet {subnet} doesn't contain ip-range"));
+    }
+    Some(range.trunc())
+}
+
+fn address(text: &str, subnet: IpNet) -> Result<Option<IpAddr>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let address: IpAddr = text.parse().map_err(|_| "invalid address".to_owned())?;
+    if address.is_ipv4() != matches!(subnet, IpNet::V4(_)) {
+        return Err(format!("parent subnet is an {} block", family(subnet)));
+    }
+    if !subnet.contains(&address) {
+        return Err(format!("parent subnet {subnet} doesn't contain this address"));
+    }
+    Ok(Some(address))
+}
+
+/// `IPv4` or `IPv6`.
+pub(super) fn family(prefix: IpNet) -> &'static str {
+    match prefix {
+        IpNet::V4(_) => "IPv4",
+        IpNet::V6(_) => "IPv6",
+    }
+}
+
+/// Places a wished subnet among the others.
+fn place(wish: Wish, used: &[IpNet]) -> Result<Subnet, ControlError> {
+    let Wish::Subnet {
+        prefix,
+        range,
+        gateway,
+        auxiliary,
+    } = wish
+    else {
+        return Err(ControlError::PoolsExhausted);
+    };
+    if used.iter().any(|used| pools::overlap(*used, prefix)) {
+        return Err(ControlError::Overlap);
+    }
+    let is_reserved = |address: IpAddr| ipam::is_special(prefix, address);
+    let gateway_origin = if gateway.is_some() {
+        Origin::Requested
+    } else {
+        Origin::Automatic
+    };
+    // The gateway, like the auxiliary addresses, is claimed from the same pool in Docker.
+    let clash =
+        gateway.is_some_and(|gateway| is_reserved(gateway) || auxiliary.values().any(|aux| *aux == gateway));
+    if clash || auxiliary.values().any(|address| is_reserved(*address)) {
+        return Err(ControlError::AddressInUse);
+    }
+    let gateway = gateway.or_else(|| ipam::default_gateway(prefix, range, auxiliary.values().copied()));
+    Ok(Subnet {
+        prefix,
+        range,
+        gateway,
+        auxiliary,
+        origin: Origin::Requested,
+        gateway_origin,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+//! Commands on networks.
+
+use super::{
+    Control, ControlError, Filters, Verb, Writer,
+    endpoints::Addresses,
+    error::ErrorClass,
+    filters::FilterError,
+    network_plan::{NetworkPlan, Pools},
+    pools::SubnetPool,
+    store::Change,
+};
+use crate::{
+    api::types::NetworkCreate,
+    dataplane::NetworkSpec,
+    model::{Network, NetworkId, Timestamp},
+};
+
+/// A network that was created.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Created {
+    /// Its id.
+    pub id: NetworkId,
+    /// What of the request was ignored; empty for nothing.
+    pub warning: String,
+}
+
+impl Control {
+    /// Creates a network.
+    ///
+    /// # Errors
+    ///
+    /// The request is wrong, its name or subnet is taken, or something below failed; nothing has changed.
+    pub async fn create_network(&self, request: NetworkCreate) -> Result<Created, ControlError> {
+        let control = self.clone();
+        self.detached(async move {
+            let mut writer = control.writer().await?;
+            let plan = NetworkPlan::check(request.clone())?;
+            if control.read(|state| state.networks().any(|network| network.name == request.name)) {
+                return Err(ControlError::NetworkExists(request.name));
+            }
+            let warning = plan.warning.clone();
+            let id = control.build_network(&mut writer, plan).await?;
+            Ok(Created { id, warning })
+        })
+        .await
+    }
+
+    /// Removes a network that no endpoint is on.
+    ///
+    /// # Errors
+    ///
+    /// There is none such, it is predefined or in use. After [`ControlError::Teardown`] it is gone.
+    pub async fn remove_network(&self, term: &str) -> Result<(), ControlError> {
+        let (control, term) = (self.clone(), term.to_owned());
+        self.detached(async move {
+            let mut writer = control.writer().await?;
+            let network = control.read(|state| state.resolve_network(&term, Verb::Change).cloned())?;
+            if network.is_predefined() {
+                return Err(ControlError::PredefinedNetwork(network.name));
+            }
+            control.drop_network(&mut writer, network).await
+        })
+        .await
+    }
+
+    /// Removes all networks that match, are not predefined and that no endpoint is on; gives their names.
+    ///
+    /// # Errors
+    ///
+    /// A filter is wrong. A network that cannot be removed is logged and left out.
+    pub async fn prune_networks(&self, filters: Filters) -> Result<Vec<String>, PruneError> {
+        // What the filters may be is checked first, so that their error keeps its type.
+        self.read(|state| filters.prunable(state, Timestamp::now()).map(drop))?;
+        let control = self.clone();
+        let pruned = self.detached(async move {
+            let mut writer = control.writer().await?;
+            let candidates: Vec<Network> = control.read(|state| {
+                let networks = filters.prunable(state, Timestamp::now()).unwrap_or_default();
+                networks.into_iter().cloned().collect()
+            });
+            let mut names = Vec::new();
+            for network in candidates {
+                let name = network.name.clone();
+                match control.drop_network(&mut writer, network).await {
+                    Ok(()) => names.push(name),
+                    Err(error @ ControlError::Teardown(_)) => {
+                        tracing::warn!(network = name, %error, "pruned");
+                        names.push(name);
+                    }
+                    Err(error) => tracing::warn!(network = name, %error, "cannot prune"),
+                }
+            }
+            control.shared.events.pruned();
+            Ok(names)
+        });
+        Ok(pruned.await?)
+    }
+
+    /// Chooses what the plan leaves open, stores the network and creates its switch.
+    pub(super) async fn build_network(
+        &self,
+        writer: &mut Writer,
+        plan: NetworkPlan,
+    ) -> Result<NetworkId, ControlError> {
+        let used: Vec<_> = self.read(|state| {
+            state
+                .networks()
+                .flat_map(|network| network.subnets().map(|subnet| subnet.prefix))
+                .collect()
+        });
+        let avoided = (self.shared.avoided)();
+        let unique_local = SubnetPool::unique_local(&self.shared.host_id);
+        let pools = Pools {
+            configured: &self.shared.pools,
+            unique_local,
+        };
+        let network = plan.build(&used, &avoided, pools)?;
+        let id = network.id;
+        self.commit(vec![Change::PutNetwork(network.clone())]).await?;
+        if let Err(error) = self.shared.plane.add_network(spec(&network)).await {
+            if let Err(stored) = self.commit(vec![Change::RemoveNetwork(id)]).await {
+                // The next start makes its switch.
+                tracing::error!(error = %stored, "cannot take back a stored network");
+            }
+            return Err(error.into());
+        }
+        self.enter_network(writer, network);
+        Ok(id)
+    }
+
+    /// Makes a stored network visible.
+    pub(super) fn enter_network(&self, writer: &mut Writer, network: Network) {
+        writer.addresses.insert(network.id, Addresses::of(&network));
+        self.shared.events.network("create", &network);
+        tracing::info!(network = network.name, id = network.id.short(), "network created");
+        self.state().networks.insert(network.id, network);
+    }
+
+    async fn drop_network(&self, writer: &mut Writer, network: Network) -> Result<(), ControlError> {
+        let endpoints = self.read(|state| {
+            let name = |sandbox| {
+                state
+                    .sandbox(sandbox)
+                    .map_or_else(String::new, |sandbox| sandbox.name.clone())
+            };
+            let on_it = state.endpoints_on(network.id);
+            on_it
+                .map(|endpoint| (name(endpoint.sandbox), endpoint.id))
+                .collect::<Vec<_>>()
+        });
+        if !endpoints.is_empty() {
+            return Err(ControlError::NetworkActive {
+                name: network.name,
+                endpoints,
+            });
+        }
+        self.commit(vec![Change::RemoveNetwork(network.id)]).await?;
+        self.state().networks.remove(&network.id);
+        writer.addresses.remove(&network.id);
+        self.shared.events.network("destroy", &network);
+        tracing::info!(network = network.name, id = network.id.short(), "network removed");
+        let removed = self.shared.plane.remove_network(network.id).await;
+        removed.map_err(|error| ControlError::Teardown(vec![error.to_string()]))
+    }
+}
+
+/// Why pruning failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    /// The command could not run.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// A filter is wrong.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+}
+
+impl PruneError {
+    /// What kind of failure it is.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Control(error) => error.class(),
+            Self::Filter(_) => ErrorClass::Invalid,
+        }
+    }
+}
+
+/// What the data plane must know.
+pub(super) fn spec(network: &Network) -> NetworkSpec {
+    NetworkSpec {
+        id: network.id,
+        name: network.name.clone(),
+        gateway_mac: network.gateway_mac,
+        gateways: network.gateways(),
+        mtu: network.settings.mtu,
+        internal: network.internal,
+        inter_container: network.settings.inter_container,
+    }
+}
