@@ -1,0 +1,206 @@
+//! What lives under `/vswitch/v1/`.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{null_as_default, yes};
+
+/// `GET /vswitch/v1/info`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DaemonInfo {
+    /// Version of the daemon.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// RFC 3339 with nanoseconds.
+    pub started_at: String,
+    /// Number of packet loops.
+    pub workers: usize,
+    /// Whether the daemon runs as an ordinary user.
+    pub rootless: bool,
+    /// Where it listens, `unix://…`.
+    pub api_socket: String,
+    /// Directory that holds its state.
+    pub state_dir: String,
+}
+
+/// `POST /vswitch/v1/sandboxes`: exactly one of `pid` and `netns`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SandboxCreate {
+    /// Name by Docker's rule `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+    pub name: String,
+    /// A process in the container's network namespace, as the daemon's `/proc` numbers it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+    /// Absolute path of a network namespace (a bind mount, or `/proc/…/ns/net`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// The container's own name of itself; the short id when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// Networks in the order of their interfaces: `bridge` when empty; `none` alone for no network.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub networks: Vec<SandboxNetwork>,
+    /// Forget the sandbox when its process ends (the default); else it stays, `exited`, until deleted.
+    #[serde(default = "yes")]
+    pub auto_remove: bool,
+}
+
+/// One network that a new sandbox is connected to.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SandboxNetwork {
+    /// Name or id of the network.
+    pub network: String,
+    /// Wanted IPv4 address.
+    #[serde(rename = "IPv4Address", default, skip_serializing_if = "Option::is_none")]
+    pub ipv4_address: Option<String>,
+    /// Wanted IPv6 address.
+    #[serde(rename = "IPv6Address", default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<String>,
+    /// Wanted MAC address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// Wanted name of the device in the container; the next free `eth<N>` when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interface: Option<String>,
+    /// Further names of the container on this network.
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub aliases: Vec<String>,
+}
+
+/// Answer to [`SandboxCreate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SandboxCreated {
+    /// The new sandbox's id.
+    pub id: String,
+    /// What was done differently from what was asked.
+    pub warnings: Vec<String>,
+    /// Its endpoints in the order of the request.
+    pub endpoints: Vec<SandboxEndpoint>,
+}
+
+/// One endpoint of a sandbox.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct SandboxEndpoint {
+    /// The endpoint's id.
+    #[serde(rename = "EndpointID")]
+    pub endpoint_id: String,
+    /// Name of the network.
+    pub network: String,
+    /// Name of the device in the container.
+    pub interface: String,
+    /// MAC address of the device.
+    pub mac_address: String,
+    /// Address with prefix length, or empty.
+    #[serde(rename = "IPv4Address")]
+    pub ipv4_address: String,
+    /// Address with prefix length, or empty.
+    #[serde(rename = "IPv6Address")]
+    pub ipv6_address: String,
+}
+
+/// One network's switch, in `GET /vswitch/v1/bridges`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Bridge {
+    /// Name of the network.
+    pub network: String,
+    /// Its id.
+    #[serde(rename = "NetworkID")]
+    pub network_id: String,
+    /// MAC address of its gateway, which is also the bridge's own.
+    pub gateway_mac: String,
+    /// The gateway's addresses with prefix length.
+    pub gateways: Vec<String>,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// No way out of the network.
+    pub internal: bool,
+    /// Whether its containers may talk to each other.
+    pub inter_container: bool,
+    /// The switch's ports by number.
+    pub ports: Vec<BridgePort>,
+}
+
+/// One port of a switch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BridgePort {
+    /// Number of the port.
+    pub port: u32,
+    /// `gateway`, or the sandbox's name with the interface where it has several.
+    pub label: String,
+    /// `forwarding`, `down` or `disabled (…)`.
+    pub state: String,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// The endpoint behind the port; absent for the gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<SandboxEndpoint>,
+    /// Name of the endpoint's sandbox; empty for the gateway.
+    pub sandbox: String,
+}
+
+/// One row of `GET /vswitch/v1/fdb`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FdbEntry {
+    /// Name of the network.
+    pub network: String,
+    /// Its id.
+    #[serde(rename = "NetworkID")]
+    pub network_id: String,
+    /// The station.
+    pub mac_address: String,
+    /// Its VLAN where the network filters VLANs.
+    pub vlan: Option<u16>,
+    /// Number of the port behind which it is.
+    pub port: u32,
+    /// The port's label.
+    pub label: String,
+    /// Seconds since it last sent; 0 for entries that do not age.
+    pub age_seconds: f64,
+    /// `dynamic`, `local` or `static`.
+    pub kind: String,
+}
+
+/// One port with its counters, in `GET /vswitch/v1/stats`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortStats {
+    /// Name of the network.
+    pub network: String,
+    /// Its id.
+    #[serde(rename = "NetworkID")]
+    pub network_id: String,
+    /// Number of the port.
+    pub port: u32,
+    /// The port's label.
+    pub label: String,
+    /// Name of the sandbox; empty for the gateway.
+    pub sandbox: String,
+    /// Name of the device in the container; empty for the gateway.
+    pub interface: String,
+    /// Frames that entered the switch here: the container sent them.
+    pub rx_frames: u64,
+    /// Bytes of those frames.
+    pub rx_bytes: u64,
+    /// Frames that left the switch here.
+    pub tx_frames: u64,
+    /// Bytes of those frames.
+    pub tx_bytes: u64,
+    /// Other counters above zero, by name.
+    pub other: BTreeMap<String, u64>,
+    /// Dropped frames by reason, those above zero.
+    pub drops: BTreeMap<String, u64>,
+}
