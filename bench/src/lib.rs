@@ -1,0 +1,4 @@
+//! What the criterion benches share.
+#![deny(unsafe_code)]
+
+pub mod sys;

@@ -1,0 +1,43 @@
+//! Measures vswitchd beside its peers on this machine.
+//!
+//! Every figure is a ratio of interleaved rounds of one run: both sides see the same noise. Each round
+//! runs the same traffic through each topology, in an order that alternates; the report gives medians.
+
+mod agent;
+mod c2c;
+mod cpu;
+mod report;
+mod scale;
+mod stats;
+mod topology;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Measures vswitchd beside its peers on this machine.
+#[derive(Debug, Parser)]
+enum Command {
+    /// Container to container: our switch beside the kernel's bridge with veth pairs.
+    C2c(c2c::Options),
+    /// Many endpoints on one network, and many networks: attach time, memory, throughput kept.
+    Scale(scale::Options),
+    /// Makes or takes traffic; what the other commands run inside namespaces.
+    #[command(subcommand, hide = true)]
+    Agent(agent::Agent),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse() {
+        Command::C2c(options) => c2c::run(&options),
+        Command::Scale(options) => scale::run(&options),
+        Command::Agent(agent) => agent.run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
