@@ -1,0 +1,174 @@
+//! Kernel TCP/IP stacks in sandboxes, joined by packet loops without any control plane.
+
+use std::time::Duration;
+
+use ipnet::IpNet;
+use vswitch::{
+    dataplane::{DataPlane, DataPlaneEvent, DeviceFate, EndpointSpec, NetworkSpec, PollMode},
+    io::{
+        attach::{AttachRequest, DEFAULT_TXQUEUELEN, LinkConfig},
+        netns::NetnsTarget,
+    },
+    model::{EndpointId, NetworkId},
+    sandbox::{LaunchConfig, Names, Prepared, Stdio},
+};
+use vswitch_wire::MacAddr;
+
+use crate::support::{
+    attacher, command, idle_sandbox, ip, launcher, namespaces_and_tap, net, program, target,
+};
+
+#[test]
+fn stations_reach_each_other_and_their_gateway_over_both_families() {
+    if !namespaces_and_tap() {
+        return;
+    }
+    for mode in [PollMode::Adaptive, PollMode::Sleep, PollMode::Busy] {
+        on_a_runtime(async move {
+            let (plane, _events) = DataPlane::start(1, mode).expect("workers");
+            plane.add_network(network(1)).await.expect("a network");
+            let quiet = idle_sandbox();
+            join(&plane, 1, 2, target(&quiet)).await;
+            for address in ["10.9.1.2", "fd09:1::2", "10.9.1.1", "fd09:1::1"] {
+                let pinger = pinger(address);
+                join(&plane, 1, 3, target(&pinger)).await;
+                assert_eq!(exit_code(pinger).await, 0, "ping {address} in mode {mode:?}");
+                let gone = plane.remove_endpoint(network(1).id, endpoint(1, 3), DeviceFate::Delete);
+                gone.await.expect("the port is removed");
+            }
+        });
+    }
+}
+
+#[test]
+fn networks_on_several_workers_are_apart() {
+    if !namespaces_and_tap() {
+        return;
+    }
+    on_a_runtime(async {
+        let (plane, _events) = DataPlane::start(2, PollMode::Sleep).expect("workers");
+        for number in [1, 2] {
+            plane.add_network(network(number)).await.expect("a network");
+        }
+        let quiet = idle_sandbox();
+        join(&plane, 2, 2, target(&quiet)).await;
+        let pinger = pinger("10.9.2.2");
+        join(&plane, 1, 3, target(&pinger)).await;
+        assert_ne!(exit_code(pinger).await, 0, "the other network answered");
+        let rows = plane.fdb(None).await.expect("both workers answer");
+        let on = |number: u8| {
+            rows.iter()
+                .filter(|row| row.network == network(number).id)
+                .count()
+        };
+        assert_eq!((on(1), on(2)), (2, 2), "{rows:?}");
+    });
+}
+
+#[test]
+fn a_device_that_the_container_deletes_is_reported() {
+    if !namespaces_and_tap() {
+        return;
+    }
+    on_a_runtime(async {
+        let (plane, mut events) = DataPlane::start(1, PollMode::Sleep).expect("workers");
+        plane.add_network(network(1)).await.expect("a network");
+        let sandbox = idle_sandbox();
+        join(&plane, 1, 2, target(&sandbox)).await;
+        attacher()
+            .detach(&target(&sandbox), "eth0", mac(1, 2))
+            .expect("deleted");
+        let event = tokio::time::timeout(Duration::from_secs(10), events.recv()).await;
+        let Ok(Some(DataPlaneEvent::DeviceLost(lost))) = event else {
+            panic!("no event but {event:?}")
+        };
+        assert_eq!(lost, endpoint(1, 2));
+    });
+}
+
+fn on_a_runtime(body: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build();
+    runtime.expect("a runtime").block_on(body);
+}
+
+fn network(number: u8) -> NetworkSpec {
+    NetworkSpec {
+        id: NetworkId::from_bytes([number; 32]),
+        name: format!("net{number}"),
+        gateway_mac: MacAddr([0x02, 0, 0, 0, number, 0xfe]),
+        gateways: prefixes(number, 1),
+        mtu: 1500,
+        internal: false,
+        inter_container: true,
+    }
+}
+
+fn prefixes(network: u8, host: u8) -> Vec<IpNet> {
+    vec![
+        net(&format!("10.9.{network}.{host}/24")),
+        net(&format!("fd09:{network}::{host}/64")),
+    ]
+}
+
+fn endpoint(network: u8, host: u8) -> EndpointId {
+    let mut bytes = [network; 32];
+    bytes[0] = host;
+    EndpointId::from_bytes(bytes)
+}
+
+/// Attaches a sandbox and gives its device to the packet loop.
+async fn join(plane: &DataPlane, network_number: u8, host: u8, target: NetnsTarget) {
+    let addresses = prefixes(network_number, host);
+    let mac = mac(network_number, host);
+    let request = AttachRequest {
+        target,
+        link: LinkConfig {
+            name: "eth0".into(),
+            mac,
+            mtu: 1500,
+            txqueuelen: DEFAULT_TXQUEUELEN,
+            addresses: addresses.clone(),
+            default_gateways: vec![
+                ip(&format!("10.9.{network_number}.1")),
+                ip(&format!("fd09:{network_number}::1")),
+            ],
+        },
+    };
+    let attached = attacher().attach(&request).expect("attached");
+    let spec = EndpointSpec {
+        id: endpoint(network_number, host),
+        network: network(network_number).id,
+        label: format!("host{host}"),
+        mac,
+        addresses: addresses.iter().map(IpNet::addr).collect(),
+    };
+    plane.add_endpoint(spec, attached.tap).await.expect("a port");
+}
+
+/// A sandbox that will ping `address` and end.
+fn pinger(address: &str) -> Prepared {
+    let program = program().to_string_lossy().into_owned();
+    let config = LaunchConfig {
+        stdio: Stdio::Detached { log: None },
+        ..command(&program, &["demo-agent", "ping", address])
+    };
+    launcher().prepare(&config).expect("a sandbox")
+}
+
+async fn exit_code(prepared: Prepared) -> u8 {
+    let wait = move || {
+        prepared
+            .start(&Names::default())
+            .expect("it starts")
+            .wait(None)
+            .expect("it ends")
+    };
+    tokio::task::spawn_blocking(wait).await.expect("no panic")
+}
+
+fn mac(network: u8, host: u8) -> MacAddr {
+    MacAddr([0x02, 0x42, 10, 9, network, host])
+}

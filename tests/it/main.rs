@@ -1,0 +1,20 @@
+//! Integration tests: our programs against the real kernel, in namespaces of their own.
+#![forbid(unsafe_code)]
+
+mod assumptions;
+mod attach;
+mod cli;
+mod commands;
+mod container_death;
+mod dataplane;
+mod docker;
+mod hostile_neighbour;
+mod idle;
+mod isolation;
+mod policy;
+mod refusals;
+mod restart;
+mod sandbox;
+mod shutdown;
+mod support;
+mod walk_through;
