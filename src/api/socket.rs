@@ -1,12 +1,18 @@
 //! Where the daemon listens: its address as text, and the listening socket.
 
 use std::{
-    fmt, fs, io,
-    os::unix::{fs::PermissionsExt, net::UnixStream as BlockingUnixStream},
+    fmt,
+    fs::{self, File},
+    io,
+    os::unix::{
+        fs::{OpenOptionsExt, PermissionsExt},
+        net::UnixStream as BlockingUnixStream,
+    },
     path::{Path, PathBuf},
     str::FromStr,
 };
 
+use rustix::{fs::FlockOperation, io::Errno};
 use tokio::net::UnixListener;
 
 /// The daemon's address: a unix socket's path, written `unix:///run/vswitch.sock`.
@@ -24,20 +30,19 @@ impl DaemonSocket {
         &self.0
     }
 
-    /// Listens here, for the daemon's user only (mode 0600). What a dead daemon left at the path is
-    /// replaced.
+    /// Listens here, for the daemon's user only (mode 0600), as long as the second value lives. What a
+    /// dead daemon left at the path is replaced.
     ///
     /// # Errors
     ///
     /// Somebody listens at the path already (`AddrInUse`), something else than a socket is there, or the
     /// directory does not let us create one.
-    pub fn listen(&self) -> io::Result<UnixListener> {
+    pub fn listen(&self) -> io::Result<(UnixListener, SocketFile)> {
         let path = self.path();
+        // Two that find the same stale socket would each replace the other's without it.
+        let lock = self.lock()?;
         match BlockingUnixStream::connect(path) {
-            Ok(_) => {
-                let text = format!("another vswitchd is serving {self}");
-                return Err(io::Error::new(io::ErrorKind::AddrInUse, text));
-            }
+            Ok(_) => return Err(self.taken()),
             // Only a socket that nobody listens on refuses; other files are not ours to delete.
             Err(error) if error.kind() == io::ErrorKind::ConnectionRefused && is_socket(path) => {
                 fs::remove_file(path).map_err(|error| self.explain("remove the stale socket", error))?;
@@ -49,11 +54,53 @@ impl DaemonSocket {
         // Between bind and chmod the umask alone decides; vswitchd's own lets nobody else in.
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))
             .map_err(|error| self.explain("set the mode of", error))?;
-        Ok(listener)
+        let file = SocketFile {
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        Ok((listener, file))
+    }
+
+    /// Locks the file beside the socket. It stays for ever: one that is removed could be locked by two.
+    fn lock(&self) -> io::Result<File> {
+        let mut path = self.path().as_os_str().to_owned();
+        path.push(".lock");
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| self.explain("lock", error))?;
+        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(file),
+            Err(Errno::WOULDBLOCK) => Err(self.taken()),
+            Err(error) => Err(self.explain("lock", error.into())),
+        }
+    }
+
+    fn taken(&self) -> io::Error {
+        let text = format!("another vswitchd is serving {self}");
+        io::Error::new(io::ErrorKind::AddrInUse, text)
     }
 
     fn explain(&self, operation: &str, error: io::Error) -> io::Error {
         io::Error::new(error.kind(), format!("{operation} {self}: {error}"))
+    }
+}
+
+/// The file of a socket that is listened on; removed when this is dropped.
+#[derive(Debug)]
+pub struct SocketFile {
+    path: PathBuf,
+    /// Until it is closed nobody else can have put a socket at the path.
+    _lock: File,
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // Gone already is as good.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -103,7 +150,7 @@ mod tests {
     async fn a_live_socket_is_refused_and_a_stale_one_replaced() {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let socket = DaemonSocket::new(directory.path().join("s"));
-        let first = socket.listen().expect("nothing is there yet");
+        let (first, file) = socket.listen().expect("nothing is there yet");
         let mode = fs::metadata(socket.path())
             .expect("it was created")
             .permissions()
@@ -112,7 +159,16 @@ mod tests {
         let error = socket.listen().expect_err("somebody listens");
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         drop(first);
-        socket.listen().expect("the listener is gone, its file is stale");
+        let error = socket
+            .listen()
+            .expect_err("whoever holds the lock may be about to listen");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        drop(file);
+        assert!(!socket.path().exists());
+
+        drop(std::os::unix::net::UnixListener::bind(socket.path()).expect("the path is free"));
+        assert!(socket.path().exists());
+        socket.listen().expect("nobody listens, the file is stale");
     }
 
     #[tokio::test]

@@ -51,12 +51,17 @@ impl Daemon {
     async fn start_in(directory: TempDir) -> Self {
         let (control, devices) = fixtures::control(&directory.path().join("state")).await;
         let socket = DaemonSocket::new(directory.path().join("v.sock"));
-        let listener = socket.listen().expect("the directory is ours");
+        let (listener, socket_file) = socket.listen().expect("the directory is ours");
         let (stop, stopped) = oneshot::channel::<()>();
-        let serving = tokio::spawn(serve(listener, control.clone(), async {
+        let served = serve(listener, control.clone(), async {
             // Dropped by a failing test: that is an end as well.
             let _ = stopped.await;
-        }));
+        });
+        let serving = tokio::spawn(async {
+            let outcome = served.await;
+            drop(socket_file);
+            outcome
+        });
         let client = Client::connect(&socket).await.expect("the daemon listens");
         Self {
             directory,

@@ -129,8 +129,7 @@ async fn serve_until(stopped: impl Future<Output = ()> + Send + 'static, config:
         make_private_dir(dir)?;
     }
     make_private_dir(&config.state_dir)?;
-    let listener = config.socket.listen()?;
-    let _socket_file = SocketFile(config.socket.path().to_owned());
+    let (listener, _socket_file) = config.socket.listen()?;
     let (dataplane, reports) =
         DataPlane::start(config.workers, config.poll).context("start the packet loops")?;
     let attacher = Arc::new(TapAttacher::new(AttachClient::default(), dataplane.clone()));
@@ -179,16 +178,6 @@ impl StopSignals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
-    }
-}
-
-/// The API socket's file, removed at the end.
-struct SocketFile(PathBuf);
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        // A successor that has replaced it already cannot be told apart, but it would have been refused.
-        let _ = fs::remove_file(&self.0);
     }
 }
 
