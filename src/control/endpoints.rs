@@ -329,12 +329,13 @@ impl Control {
         endpoints: Vec<Endpoint>,
         container: Container,
     ) -> Result<(), ControlError> {
-        self.remove_endpoints(writer, sandbox, endpoints, container)
+        self.remove_endpoints(writer, sandbox, endpoints, container, Vec::new())
             .await?
             .outcome()
     }
 
-    /// As [`unplug`](Self::unplug), but what could not be cleaned up is no error.
+    /// As [`unplug`](Self::unplug), but what could not be cleaned up is no error. `changes` are stored in
+    /// the same step.
     ///
     /// # Errors
     ///
@@ -345,13 +346,15 @@ impl Control {
         sandbox: &Sandbox,
         endpoints: Vec<Endpoint>,
         container: Container,
+        mut changes: Vec<Change>,
     ) -> Result<TornDown, ControlError> {
         let before = self.routes_with(sandbox.id, &[]);
-        let removals = endpoints
-            .iter()
-            .map(|endpoint| Change::RemoveEndpoint(endpoint.id))
-            .collect();
-        self.commit(removals).await?;
+        changes.extend(
+            endpoints
+                .iter()
+                .map(|endpoint| Change::RemoveEndpoint(endpoint.id)),
+        );
+        self.commit(changes).await?;
         {
             let mut state = self.state();
             for endpoint in &endpoints {
@@ -388,7 +391,7 @@ impl Control {
 }
 
 /// Endpoints that are gone; what of them could not be cleaned up.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[must_use]
 pub(super) struct TornDown(Vec<String>);
 
@@ -506,7 +509,7 @@ pub(super) fn target(namespace: &Namespace) -> NetnsTarget {
     }
 }
 
-fn device(endpoint: &Endpoint, target: Option<NetnsTarget>) -> Device {
+pub(super) fn device(endpoint: &Endpoint, target: Option<NetnsTarget>) -> Device {
     Device {
         endpoint: endpoint.id,
         network: endpoint.network,

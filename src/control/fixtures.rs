@@ -96,6 +96,7 @@ pub(crate) struct FakeAttacher {
 struct Fake {
     log: Vec<String>,
     refuse: Option<String>,
+    stall: bool,
     attaching: usize,
     most_attaching: usize,
 }
@@ -109,6 +110,11 @@ impl FakeAttacher {
     /// From now on operations whose log line starts with `prefix` fail; an empty text ends that.
     pub(crate) fn refuse(&self, prefix: &str) {
         self.lock().refuse = Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty());
+    }
+
+    /// From now on no device that is being removed goes away.
+    pub(crate) fn stall_removals(&self) {
+        self.lock().stall = true;
     }
 
     /// How many devices were being attached at the same time, at most.
@@ -164,7 +170,11 @@ impl Attacher for FakeAttacher {
 
     fn detach(&self, device: Device) -> Pending<'_> {
         let place = if device.target.is_some() { "alive" } else { "gone" };
-        self.record(format!("detach {} {place}", device.interface))
+        let done = self.record(format!("detach {} {place}", device.interface));
+        if self.lock().stall {
+            return Box::pin(std::future::pending());
+        }
+        done
     }
 
     fn set_routes(&self, _: NetnsTarget, routes: Vec<DefaultRoute>) -> Pending<'_> {

@@ -65,12 +65,18 @@ impl Control {
         if sandbox.auto_remove {
             return self.drop_sandbox(writer, sandbox, Container::Gone).await;
         }
-        let torn_down = self.clear_sandbox(writer, &sandbox, Container::Gone).await?;
         let ended = Sandbox {
             finished: Some(Timestamp::now()),
-            ..sandbox
+            ..sandbox.clone()
         };
-        self.commit(vec![Change::PutSandbox(ended.clone())]).await?;
+        let torn_down = self
+            .clear_sandbox(
+                writer,
+                &sandbox,
+                Container::Gone,
+                Change::PutSandbox(ended.clone()),
+            )
+            .await?;
         self.state().sandboxes.insert(ended.id, ended);
         torn_down.outcome()
     }

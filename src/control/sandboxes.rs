@@ -124,8 +124,9 @@ impl Control {
         sandbox: Sandbox,
         container: Container,
     ) -> Result<(), ControlError> {
-        let torn_down = self.clear_sandbox(writer, &sandbox, container).await?;
-        self.commit(vec![Change::RemoveSandbox(sandbox.id)]).await?;
+        let torn_down = self
+            .clear_sandbox(writer, &sandbox, container, Change::RemoveSandbox(sandbox.id))
+            .await?;
         self.state().sandboxes.remove(&sandbox.id);
         self.shared.events.sandbox("destroy", &sandbox);
         tracing::info!(
@@ -136,7 +137,7 @@ impl Control {
         torn_down.outcome()
     }
 
-    /// Removes a sandbox's endpoints and stops watching it.
+    /// Removes a sandbox's endpoints, stores in the same step what becomes of itself, and stops watching it.
     ///
     /// # Errors
     ///
@@ -146,6 +147,7 @@ impl Control {
         writer: &mut Writer,
         sandbox: &Sandbox,
         container: Container,
+        fate: Change,
     ) -> Result<TornDown, ControlError> {
         let endpoints = self.read(|state| {
             let endpoints = state.endpoints_of(sandbox.id);
@@ -154,12 +156,9 @@ impl Control {
                 .map(|(endpoint, _)| endpoint.clone())
                 .collect::<Vec<_>>()
         });
-        let torn_down = if endpoints.is_empty() {
-            TornDown::default()
-        } else {
-            self.remove_endpoints(writer, sandbox, endpoints, container)
-                .await?
-        };
+        let torn_down = self
+            .remove_endpoints(writer, sandbox, endpoints, container, vec![fate])
+            .await?;
         if let Some(watcher) = writer.watchers.remove(&sandbox.id) {
             watcher.abort();
         }

@@ -11,7 +11,7 @@ use vswitch_wire::MacAddr;
 use super::{
     AttachFailure, Change, Contents, Control, ControlConfig, ControlError, Shared, ShutdownMode, State,
     Store, Writer,
-    endpoints::{Addresses, Container, target},
+    endpoints::{Addresses, Container, device, target},
     events::Events,
     network_plan::{DEFAULT_MTU, DEFAULT_PREFIX, MTU, NetworkPlan},
     networks::spec,
@@ -69,19 +69,64 @@ impl Control {
         if mode == ShutdownMode::KeepDevices {
             return;
         }
-        let living: Vec<Sandbox> = self.read(|state| {
-            state
-                .sandboxes()
-                .filter(|sandbox| sandbox.finished.is_none())
-                .cloned()
-                .collect()
+        let living: Vec<(Sandbox, Vec<Endpoint>)> = self.read(|state| {
+            let living = state.sandboxes().filter(|sandbox| sandbox.finished.is_none());
+            let with_endpoints = living.map(|sandbox| {
+                let endpoints = state.endpoints_of(sandbox.id).into_iter();
+                (
+                    sandbox.clone(),
+                    endpoints.map(|(endpoint, _)| endpoint.clone()).collect(),
+                )
+            });
+            with_endpoints.collect()
         });
-        for sandbox in living {
-            let name = sandbox.name.clone();
-            if let Err(error) = self.drop_sandbox(&mut writer, sandbox, Container::Alive).await {
-                tracing::warn!(sandbox = name, %error, "cleaning up at the end");
+        self.remove_devices(&living).await;
+        // Only now: whoever cuts this short leaves what `kill -9` leaves, for the next daemon to take over.
+        let mut removals = Vec::new();
+        for (sandbox, endpoints) in &living {
+            removals.extend(
+                endpoints
+                    .iter()
+                    .map(|endpoint| Change::RemoveEndpoint(endpoint.id)),
+            );
+            removals.push(Change::RemoveSandbox(sandbox.id));
+        }
+        if let Err(error) = self.commit(removals).await {
+            tracing::warn!(%error, "forgetting the sandboxes at the end");
+            return;
+        }
+        let mut state = self.state();
+        for (sandbox, endpoints) in &living {
+            for endpoint in endpoints {
+                state.endpoints.remove(&endpoint.id);
+            }
+            state.sandboxes.remove(&sandbox.id);
+        }
+        tracing::info!(count = living.len(), "sandboxes forgotten");
+    }
+
+    /// Removes the devices of living sandboxes, some at once.
+    async fn remove_devices(&self, living: &[(Sandbox, Vec<Endpoint>)]) {
+        let report = |(sandbox, interface, outcome): (String, String, Result<(), AttachFailure>)| {
+            if let Err(error) = outcome {
+                tracing::warn!(sandbox, interface, %error, "cleaning up at the end");
+            }
+        };
+        let mut tasks = JoinSet::new();
+        for (sandbox, endpoints) in living {
+            for endpoint in endpoints {
+                if tasks.len() == REMOVALS
+                    && let Some(Ok(removed)) = tasks.join_next().await
+                {
+                    report(removed);
+                }
+                let device = device(endpoint, Some(target(&sandbox.namespace)));
+                let (name, interface) = (sandbox.name.clone(), endpoint.interface.clone());
+                let attacher = Arc::clone(&self.shared.attacher);
+                tasks.spawn(async move { (name, interface, attacher.detach(device).await) });
             }
         }
+        tasks.join_all().await.into_iter().for_each(report);
     }
 
     async fn restore(&self, writer: &mut Writer, contents: Contents) -> Result<(), ControlError> {
@@ -241,6 +286,10 @@ impl Control {
 /// How many sandboxes are attached at once at the start. Each attachment is a process of its own that works
 /// for some milliseconds; more than a few only compete for the cores and for the kernel's lock (`rtnl_lock`).
 const TAKE_OVERS: usize = 4;
+
+/// How many devices are removed at once at the end: the kernel lets some milliseconds pass for each
+/// (`synchronize_net`), which others can share.
+const REMOVALS: usize = 16;
 
 /// The options that Docker shows on its default network.
 const BRIDGE_OPTIONS: [(&str, &str); 6] = [

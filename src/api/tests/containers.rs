@@ -1,6 +1,9 @@
 //! Sandboxes and endpoints.
 
-use std::process::{Command, Stdio};
+use std::{
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use super::*;
 use crate::{control::ShutdownMode, io::netns::Liveness};
@@ -597,6 +600,38 @@ async fn a_clean_end_removes_devices_and_keeps_networks() {
             .is_empty()
     );
     daemon.client.network("n1").await.expect("networks stay");
+}
+
+#[tokio::test]
+async fn a_clean_end_that_is_cut_short_leaves_everything_to_the_next_daemon() {
+    let daemon = Daemon::start().await;
+    daemon.network("n1", "10.1.0.0/24").await;
+    daemon
+        .sandbox("web", &["bridge", "n1"])
+        .await
+        .expect("it is ours");
+    daemon.devices.take_log();
+    daemon.devices.stall_removals();
+    let end = daemon.control.shutdown(ShutdownMode::CleanUp);
+    tokio::time::timeout(Duration::from_millis(50), end)
+        .await
+        .expect_err("no device goes away");
+    assert_eq!(daemon.devices.take_log().len(), 2, "both were begun");
+
+    let daemon = Daemon::start_in(daemon.kill().await).await;
+    let log = daemon.devices.take_log();
+    assert!(
+        log.len() == 2 && log.iter().all(|line| line.starts_with("attach ")),
+        "{log:?}"
+    );
+    let networks = daemon
+        .client
+        .container("web")
+        .await
+        .expect("it is still there")
+        .network_settings
+        .networks;
+    assert_eq!(networks.len(), 2);
 }
 
 #[tokio::test]
