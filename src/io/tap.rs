@@ -56,6 +56,19 @@ impl Tap {
         self.abilities
     }
 
+    /// Switches exactly these offloads on. What is off, the container's kernel does itself before it hands a
+    /// frame over, and whoever writes must do before [`write`](Self::write).
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` when the kernel does not know one of them, or one is missing that another needs (everything
+    /// needs `CSUM`, ECN needs TSO, the two USO bits go together).
+    pub fn set_offloads(&mut self, offloads: Abilities) -> io::Result<()> {
+        switch_offloads(self.as_fd(), offloads)?;
+        self.abilities = offloads;
+        Ok(())
+    }
+
     /// Reads the next frame that the container sent, header first, and returns the length of both.
     ///
     /// A frame that does not fit into `buffer` is cut silently by the kernel: offer
@@ -168,9 +181,13 @@ fn open_tun() -> io::Result<File> {
         .open(TUN_DEVICE)
 }
 
+fn switch_offloads(tun: BorrowedFd<'_>, offloads: Abilities) -> io::Result<()> {
+    sys::tun_set_number(tun, TunNumber::Offload, offloads.tun_flags())
+}
+
 fn probe_offloads(tun: BorrowedFd<'_>) -> io::Result<Abilities> {
     for abilities in OFFLOADS {
-        match sys::tun_set_number(tun, TunNumber::Offload, abilities.tun_flags()) {
+        match switch_offloads(tun, abilities) {
             Ok(()) => return Ok(abilities),
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
             Err(error) => return Err(error),

@@ -1,6 +1,10 @@
 //! Kernel TCP/IP stacks in sandboxes, joined by packet loops without any control plane.
 
-use std::time::Duration;
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use vswitch::{
@@ -12,10 +16,13 @@ use vswitch::{
     model::{EndpointId, NetworkId},
     sandbox::{LaunchConfig, Names, Prepared, Stdio},
 };
-use vswitch_wire::MacAddr;
+use vswitch_wire::{Abilities, MacAddr};
 
 use crate::support::{
-    attacher, command, idle_sandbox, ip, launcher, namespaces_and_tap, net, program, target,
+    agent::{MARK, Role},
+    attacher, command,
+    daemon::PATIENCE,
+    idle_sandbox, ip, launcher, namespaces_and_tap, net, program, target, within,
 };
 
 #[test]
@@ -86,6 +93,102 @@ fn a_device_that_the_container_deletes_is_reported() {
     });
 }
 
+#[test]
+fn devices_without_offloads_give_and_get_every_byte() {
+    if !namespaces_and_tap() {
+        return;
+    }
+    let cases = [
+        // Sender, receiver, and whether super-frames enter and leave the switch.
+        (Abilities::ALL, Abilities::ALL, true, true),
+        (Abilities::ALL, Abilities::CSUM, true, false),
+        (Abilities::ALL, Abilities::EMPTY, true, false),
+        (Abilities::CSUM, Abilities::ALL, false, false),
+        (Abilities::EMPTY, Abilities::EMPTY, false, false),
+    ];
+    on_a_runtime(async move {
+        let (plane, _events) = DataPlane::start(1, PollMode::Sleep).expect("workers");
+        plane.add_network(network(1)).await.expect("a network");
+        for (sender, receiver, large_in, large_out) in cases {
+            for address in [ip("10.9.1.2"), ip("fd09:1::2")] {
+                let case = format!("{sender:?} to {receiver:?} at {address}");
+                transfer(&plane, sender, receiver, address).await;
+                let ports = plane.ports(None).await.expect("the worker answers");
+                let port = |host| {
+                    let mut ports = ports.iter();
+                    ports
+                        .find(|row| row.endpoint == Some(endpoint(1, host)))
+                        .expect("a port")
+                };
+                let (from, to) = (port(3), port(2));
+                assert!(to.tx_bytes > TRANSFER, "{case}: {to:?}");
+                assert_eq!(from.rx_bytes / from.rx_frames > FULL_FRAME, large_in, "{case}");
+                assert_eq!(to.tx_bytes / to.tx_frames > FULL_FRAME, large_out, "{case}");
+                for host in [2, 3] {
+                    let gone = plane.remove_endpoint(network(1).id, endpoint(1, host), DeviceFate::Delete);
+                    gone.await.expect("the port is removed");
+                }
+            }
+        }
+    });
+}
+
+/// Bytes that a transfer carries.
+const TRANSFER: u64 = 2 << 20;
+
+/// Length of the longest frame at MTU 1500, without a tag.
+const FULL_FRAME: u64 = 1514;
+
+/// Has a sandbox with one set of offloads send a checked stream to one with another, over TCP.
+async fn transfer(plane: &DataPlane, sender: Abilities, receiver: Abilities, address: IpAddr) {
+    let logs = tempfile::tempdir().expect("a temporary directory");
+    let [sink_log, source_log] = ["sink", "source"].map(|name| logs.path().join(name));
+    let sink = actor(&Role::Sink, &sink_log);
+    join_with(plane, 1, 2, target(&sink), receiver).await;
+    let mut sink = sink.start(&Names::default()).expect("it starts");
+    let port = || words(&sink_log).first().and_then(|word| word.parse().ok());
+    within(PATIENCE, "the sink listens", || port().is_some());
+    let to = SocketAddr::new(address, port().expect("it says its port"));
+    let limit = Some(TRANSFER);
+    let source = actor(&Role::Source { to, limit }, &source_log);
+    join_with(plane, 1, 3, target(&source), sender).await;
+    assert_eq!(
+        exit_code(source).await,
+        0,
+        "{:?}",
+        std::fs::read_to_string(&source_log)
+    );
+    // It compares every byte.
+    let ended = tokio::task::spawn_blocking(move || sink.wait(None).expect("it ends"));
+    let code = ended.await.expect("no panic");
+    assert_eq!(code, 0, "{:?}", std::fs::read_to_string(&sink_log));
+    assert_eq!(words(&sink_log).last(), Some(&TRANSFER.to_string()));
+}
+
+/// A sandbox that will play a role, with what it says in a file.
+fn actor(role: &Role, log: &Path) -> Prepared {
+    let (variable, words) = role.command();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (name, value) = variable.split_once('=').expect("an assignment");
+    let config = LaunchConfig {
+        environment: vec![(name.to_owned(), value.to_owned())],
+        stdio: Stdio::Detached {
+            log: Some(log.to_owned()),
+        },
+        ..command(words[0], &words[1..])
+    };
+    launcher().prepare(&config).expect("a sandbox")
+}
+
+/// What a role has said so far, in whole lines.
+fn words(log: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    lines
+        .filter_map(|line| Some(line.split_once(MARK)?.1.trim_end().to_owned()))
+        .collect()
+}
+
 fn on_a_runtime(body: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -121,6 +224,17 @@ fn endpoint(network: u8, host: u8) -> EndpointId {
 
 /// Attaches a sandbox and gives its device to the packet loop.
 async fn join(plane: &DataPlane, network_number: u8, host: u8, target: NetnsTarget) {
+    join_with(plane, network_number, host, target, Abilities::ALL).await;
+}
+
+/// As [`join`], with no more than these offloads.
+async fn join_with(
+    plane: &DataPlane,
+    network_number: u8,
+    host: u8,
+    target: NetnsTarget,
+    offloads: Abilities,
+) {
     let addresses = prefixes(network_number, host);
     let mac = mac(network_number, host);
     let request = AttachRequest {
@@ -137,7 +251,12 @@ async fn join(plane: &DataPlane, network_number: u8, host: u8, target: NetnsTarg
             ],
         },
     };
-    let attached = attacher().attach(&request).expect("attached");
+    let mut attached = attacher().attach(&request).expect("attached");
+    let offloads = attached.tap.abilities().intersection(offloads);
+    attached
+        .tap
+        .set_offloads(offloads)
+        .expect("a subset that the kernel has");
     let spec = EndpointSpec {
         id: endpoint(network_number, host),
         network: network(network_number).id,

@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
     process::{self, Child, ChildStdin, Command, Stdio},
     sync::{
         Arc,
@@ -173,7 +173,9 @@ fn input_ended() -> Arc<AtomicBool> {
 }
 
 fn sink() -> io::Result<String> {
-    let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+    // Takes IPv4 as well; a kernel without IPv6 has only that.
+    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0))
+        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
     say(listener.local_addr()?.port());
     let (mut stream, _) = listener.accept()?;
     let (mut received, mut next_report) = (0, REPORT);
@@ -245,7 +247,7 @@ fn fill(buffer: &mut [u8], offset: u64) {
 const ROLE: &str = "VSWITCH_TEST_ROLE";
 
 /// Begins what a role says.
-const MARK: &str = "agent: ";
+pub(crate) const MARK: &str = "agent: ";
 
 /// Bytes written at once.
 const CHUNK: usize = 64 << 10;
