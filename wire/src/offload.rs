@@ -111,6 +111,18 @@ impl Offload {
         }
     }
 
+    /// How many frames on the wire this one of `frame_len` bytes makes.
+    #[inline]
+    pub fn segments(&self, frame_len: usize) -> usize {
+        match self.gso {
+            Some(gso) => frame_len
+                .saturating_sub(gso.header_len.into())
+                .div_ceil(usize::from(gso.size).max(1))
+                .max(1),
+            None => 1,
+        }
+    }
+
     /// What a port must be able to do to take the frame as it is (B-OFF-1). The version is that of the
     /// frame's packet; it tells USO4 from USO6.
     #[inline]
@@ -323,5 +335,7 @@ mod tests {
         assert_eq!(offload.largest_frame(14_654), 1514);
         assert_eq!(offload.largest_frame(1000), 1000);
         assert_eq!(Offload::NONE.largest_frame(9000), 9000);
+        assert_eq!((offload.segments(14_654), offload.segments(14_655)), (10, 11));
+        assert_eq!((offload.segments(54), Offload::NONE.segments(9000)), (1, 1));
     }
 }

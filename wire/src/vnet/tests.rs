@@ -107,6 +107,95 @@ fn offloads_behind_tags_and_extension_headers_are_taken() {
     }
 }
 
+/// The outer packet of a tunnel around `inner`, its own checksum as for `summed`.
+fn vxlan(version: IpVersion, inner: &[u8], summed: &[u8]) -> Vec<u8> {
+    let around = |load: &[u8]| Recipe {
+        payload: [&[8, 0, 0, 0, 0, 0, 5, 0], load].concat(),
+        ..Recipe::udp(version, 0)
+    };
+    let sum = around(inner).l4() + 6;
+    let (mut frame, right) = (around(inner).complete(), around(summed).complete());
+    frame[sum..sum + 2].copy_from_slice(&right[sum..sum + 2]);
+    frame
+}
+
+fn asking(start: u16, offset: u16) -> VnetHeader {
+    VnetHeader {
+        flags: NEEDS_CSUM,
+        checksum_start: start.into(),
+        checksum_offset: offset.into(),
+        ..VnetHeader::default()
+    }
+}
+
+#[test]
+fn b_off_5_a_checksum_inside_a_tunnel_is_completed_and_not_passed_on() {
+    for (version, outer) in [(V4, 14 + 20 + 8), (V6, 14 + 40 + 8)] {
+        for inner in [
+            Recipe::tcp(V4, 33),
+            Recipe::udp(V4, 34),
+            Recipe::tcp(V6, 0),
+            Recipe::udp(V6, 5),
+        ] {
+            let (partial, complete) = (inner.partial(), inner.complete());
+            let vnet = inner.vnet();
+            let start = (outer + 8 + inner.l4()) as u16;
+            let header = asking(start, vnet.offset);
+            let mut frame = vxlan(version, &partial, &complete);
+            assert_eq!(header.validate(&frame), Err(VnetError::ChecksumPlace));
+            header.complete_inner(&mut frame).expect("Linux sends such");
+            assert_eq!(frame, vxlan(version, &complete, &complete));
+        }
+    }
+}
+
+#[test]
+fn b_off_5_only_the_load_of_a_tunnel_is_completed() {
+    let inner = Recipe::tcp(V4, 33);
+    let frame = vxlan(V4, &inner.partial(), &inner.complete());
+    let end = frame.len() as u16;
+    let gso = VnetHeader {
+        gso_type: GSO_TCPV4,
+        gso_size: 10.into(),
+        ..asking(84, 16)
+    };
+    let unfinished = Recipe::tcp(V4, 60).partial();
+    let mut fragment = frame.clone();
+    fragment[20] = 0x20;
+    let mut padded = frame.clone();
+    padded.extend([0; 6]);
+    let cases = [
+        ("in the outer IP header", asking(14, 10), &frame),
+        ("in the outer transport header", asking(34, 6), &frame),
+        ("at its end", asking(41, 6), &frame),
+        ("beyond the frame", asking(end - 1, 0), &frame),
+        ("in the padding", asking(end, 2), &padded),
+        ("no checksum wanted", VnetHeader::default(), &frame),
+        ("a super-frame", gso, &frame),
+        ("a fragment", asking(84, 16), &fragment),
+        ("no tunnel", asking(54, 16), &unfinished),
+    ];
+    for (name, header, frame) in cases {
+        let mut got = frame.clone();
+        assert!(header.complete_inner(&mut got).is_err(), "{name}");
+        assert_eq!(got, *frame, "{name}: the frame is as it was");
+    }
+}
+
+#[test]
+fn completing_an_inner_checksum_survives_mutilation() {
+    let inner = Recipe::tcp(V4, 33);
+    let frame = vxlan(V4, &inner.partial(), &inner.complete());
+    mutilate(&frame, frame.len(), |frame: &[u8]| {
+        for (start, offset) in [(84, 16), (42, 0), (60, 40), (u16::MAX, u16::MAX)] {
+            let mut copy = frame.to_vec();
+            if asking(start, offset).complete_inner(&mut copy).is_err() {
+                assert_eq!(copy, frame);
+            }
+        }
+    });
+}
+
 #[test]
 fn b_off_5_hdr_len_is_computed_and_not_trusted() {
     let recipe = Recipe::tcp(V4, 4000);
