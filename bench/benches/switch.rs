@@ -11,7 +11,7 @@ use std::{
 
 use bench::sys::CountingAllocator;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use vswitch_switch::{Guard, PortConfig, PortId, Switch, SwitchConfig, Verdict};
+use vswitch_switch::{Guard, OnWire, PortConfig, PortId, Switch, SwitchConfig, Verdict};
 use vswitch_testkit::{
     Clock,
     frames::{Packet, Upper},
@@ -71,7 +71,7 @@ impl Traffic {
             }
             let verdict = self
                 .switch
-                .handle_frame(now, *port, black_box(frame), frame.len());
+                .handle_frame(now, *port, black_box(frame), OnWire::one(frame.len()));
             forwarded += u32::from(verdict == Verdict::Forward);
             black_box(self.switch.egress());
         }
@@ -174,7 +174,7 @@ fn churn(criterion: &mut Criterion) {
             next = next.wrapping_add(1);
             frame[8..12].copy_from_slice(&next.to_be_bytes());
             let now = start + Duration::from_micros(next.into());
-            let _ = black_box(switch.handle_frame(now, ports[0], &frame, frame.len()));
+            let _ = black_box(switch.handle_frame(now, ports[0], &frame, OnWire::one(frame.len())));
             while switch.poll_event().is_some() {}
         }
     };

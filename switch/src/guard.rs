@@ -6,17 +6,19 @@
 //! | frame | passes if |
 //! | --- | --- |
 //! | any | the Ethernet source is the port's MAC |
-//! | ARP | sender MAC is the port's, sender IP is assigned; or a request from 0.0.0.0 (RFC 5227 probe) |
+//! | ARP | sender MAC is the port's, sender IP is assigned; or a probe (RFC 5227) for an assigned address |
 //! | IPv4 | the source is assigned; or 0.0.0.0 in a DHCP client's message (UDP 68 to 67) |
 //! | IPv6 | the source is assigned or link-local; or `::` in duplicate address detection, MLD, a router solicitation |
-//! | UDP | not from port 67 (DHCPv4 server) or 547 (DHCPv6 server) |
+//! | UDP | nothing that a DHCP client takes for its server's: not from port 67 or to 68, not from 547 or to 546 |
 //! | ICMPv4 | no redirect (5), no router advertisement (9) |
 //! | ICMPv6 | no router advertisement (134), no redirect (137); neighbour discovery speaks of the port's own addresses and MAC only |
 //! | other | yes: it is bridged |
 //!
-//! Any link-local IPv6 source passes by default, because a kernel may derive its address from the MAC
-//! (EUI-64), from a secret (RFC 7217) or at random, and nobody tells us which. It cannot be the gateway's:
-//! [`Guard::forbidden`] names those that belong to others. [`LinkLocal::Eui64`] is stricter.
+//! A link-local IPv6 source passes by default, because a kernel may derive its address from the MAC
+//! (EUI-64), from a secret (RFC 7217) or at random, and nobody tells us which; but one in the form of EUI-64
+//! must be that of the port's own MAC, and [`Guard::forbidden`] names those that belong to others, the
+//! gateway's above all. (A random one has that form once in 65 536 times; the kernel's then is not usable.)
+//! [`LinkLocal::Eui64`] is stricter.
 //!
 //! The guard looks behind up to two VLAN tags, an LLC/SNAP header and all IPv6 extension headers; what
 //! hides deeper is dropped as malformed. Of a fragmented packet the first fragment is judged, which RFC
@@ -47,7 +49,7 @@ pub struct Guard {
 /// Which link-local addresses a guarded port may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum LinkLocal {
-    /// Any of fe80::/64 that is not forbidden.
+    /// Any of fe80::/64 that is neither forbidden nor the EUI-64 form of another MAC.
     #[default]
     Any,
     /// The one that follows from the MAC (RFC 4291, appendix A).
@@ -72,8 +74,9 @@ pub(crate) struct GuardFilter {
     mac: MacAddr,
     v4: Vec<Ipv4Addr>,
     v6: Vec<Ipv6Addr>,
-    /// The only link-local address, or any.
-    only_link_local: Option<Ipv6Addr>,
+    /// The link-local address in EUI-64 form.
+    eui64: Ipv6Addr,
+    link_local: LinkLocal,
     forbidden: Vec<Ipv6Addr>,
 }
 
@@ -86,15 +89,12 @@ impl GuardFilter {
                 IpAddr::V6(address) => v6.push(*address),
             }
         }
-        let only_link_local = match guard.link_local {
-            LinkLocal::Any => None,
-            LinkLocal::Eui64 => Some(eui64_link_local(guard.mac)),
-        };
         Self {
             mac: guard.mac,
             v4,
             v6,
-            only_link_local,
+            eui64: eui64_link_local(guard.mac),
+            link_local: guard.link_local,
             forbidden: guard.forbidden.clone(),
         }
     }
@@ -146,7 +146,8 @@ impl GuardFilter {
                 if is_dhcp_client {
                     return Ok(());
                 }
-                if ports.0 == DHCP_CLIENT_TO_SERVER.1 {
+                // A client knows an answer by its own port alone (RFC 2131 §4.1).
+                if ports.0 == DHCP_CLIENT_TO_SERVER.1 || ports.1 == DHCP_CLIENT_TO_SERVER.0 {
                     return Err(DropReason::RogueDhcp);
                 }
             }
@@ -206,10 +207,12 @@ impl GuardFilter {
                 }
             }
             IpProtocol::UDP => match message {
-                [hi, lo, _, _, ..] if u16::from_be_bytes([*hi, *lo]) == DHCPV6_SERVER => {
-                    return Err(DropReason::RogueDhcp);
+                &[a, b, c, d, ..] => {
+                    let ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                    if ports.0 == DHCPV6_SERVER || ports.1 == DHCPV6_CLIENT {
+                        return Err(DropReason::RogueDhcp);
+                    }
                 }
-                [_, _, _, _, ..] => {}
                 _ => return Err(DropReason::Malformed),
             },
             _ => {}
@@ -260,8 +263,11 @@ impl GuardFilter {
     fn check_arp(&self, bytes: &[u8]) -> Result<(), DropReason> {
         let (arp, _) = ArpPacket::parse(bytes).map_err(|_| DropReason::Malformed)?;
         let sender = arp.sender_ip();
-        let is_probe = sender.is_unspecified() && arp.operation() == ArpOperation::Request;
-        if arp.sender_mac() == self.mac && (is_probe || self.v4.contains(&sender)) {
+        // RFC 5227 §2.1.1: whoever sees a foreign probe for an address that it is testing itself gives it up.
+        let is_own_probe = sender.is_unspecified()
+            && arp.operation() == ArpOperation::Request
+            && self.v4.contains(&arp.target_ip());
+        if arp.sender_mac() == self.mac && (is_own_probe || self.v4.contains(&sender)) {
             Ok(())
         } else {
             Err(DropReason::SpoofedArp)
@@ -288,9 +294,15 @@ impl GuardFilter {
     #[inline]
     fn owns_v6(&self, address: Ipv6Addr) -> bool {
         self.v6.contains(&address)
-            || address.octets()[..8] == LINK_LOCAL_PREFIX
-                && self.only_link_local.is_none_or(|own| own == address)
-                && !self.forbidden.contains(&address)
+            || address.octets()[..8] == LINK_LOCAL_PREFIX && self.owns_link_local(address)
+    }
+
+    fn owns_link_local(&self, address: Ipv6Addr) -> bool {
+        let may_be_ours = match self.link_local {
+            LinkLocal::Any => address.octets()[11..13] != EUI64_MARK || address == self.eui64,
+            LinkLocal::Eui64 => address == self.eui64,
+        };
+        may_be_ours && !self.forbidden.contains(&address)
     }
 }
 
@@ -301,11 +313,15 @@ fn eui64_link_local(mac: MacAddr) -> Ipv6Addr {
 
 /// fe80::/64 (RFC 4291 §2.5.6).
 const LINK_LOCAL_PREFIX: [u8; 8] = [0xfe, 0x80, 0, 0, 0, 0, 0, 0];
+/// In the middle of an interface identifier that was made of a MAC (RFC 4291, appendix A).
+const EUI64_MARK: [u8; 2] = [0xff, 0xfe];
 const IPV6_HEADER_LEN: usize = 40;
 /// RFC 2131 §4.1: 'DHCP server' port 67, 'DHCP client' port 68.
 const DHCP_CLIENT_TO_SERVER: (u16, u16) = (68, 67);
 /// RFC 8415 §7.2.
 const DHCPV6_SERVER: u16 = 547;
+/// RFC 8415 §7.2.
+const DHCPV6_CLIENT: u16 = 546;
 /// RFC 792.
 const ICMP_REDIRECT: u8 = 5;
 /// RFC 1256.

@@ -31,7 +31,7 @@ pub use port::{
     Isolation, Learning, LinkState, LoopGuard, PinError, PortConfig, PortId, PortKind, ReservedMask,
     UnknownPort,
 };
-pub use storm::{BURST_DIVISOR, Rate, StormLimits};
+pub use storm::{BURST_DIVISOR, OnWire, Rate, StormLimits};
 pub use switch::{BpduPolicy, FlushScope, MAX_PORTS, PinViolation, SWEEP_BUDGET, Switch, SwitchConfig};
 pub use verdict::{Counters, DropReason, EgressOutcome, Verdict};
 pub use vlan::{PortVlans, TagOp, VlanFiltering, VlanSet};

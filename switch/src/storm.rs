@@ -88,7 +88,7 @@ impl StormGuard {
     pub(crate) fn admits(
         &mut self,
         class: FloodClass,
-        load: Load,
+        load: OnWire,
         now: Tick,
         is_essential: impl FnOnce() -> bool,
     ) -> bool {
@@ -106,21 +106,24 @@ impl StormGuard {
     }
 }
 
-/// What a frame costs.
+/// What a frame is on the wire, where a super-frame is many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Load {
-    pub(crate) frames: u32,
-    pub(crate) bytes: u32,
+pub struct OnWire {
+    /// How many frames it makes; 1 but for a super-frame.
+    pub frames: u32,
+    /// Bytes of all of them, each with its headers.
+    pub bytes: u32,
+    /// Bytes of the largest of them; what an MTU is compared with.
+    pub largest: usize,
 }
 
-impl Load {
-    /// The cost of a frame of `frame_len` bytes that leaves in pieces of at most `wire_len` bytes.
-    pub(crate) fn of(frame_len: usize, wire_len: usize) -> Self {
-        let bytes = u32::try_from(frame_len).unwrap_or(u32::MAX);
-        let piece = u32::try_from(wire_len).unwrap_or(u32::MAX).max(1);
+impl OnWire {
+    /// A frame that stays one.
+    pub fn one(frame_len: usize) -> Self {
         Self {
-            frames: bytes.div_ceil(piece).max(1),
-            bytes,
+            frames: 1,
+            bytes: u32::try_from(frame_len).unwrap_or(u32::MAX),
+            largest: frame_len,
         }
     }
 }
@@ -142,7 +145,7 @@ impl Meter {
         }
     }
 
-    fn take(&mut self, load: Load, now: Tick) -> bool {
+    fn take(&mut self, load: OnWire, now: Tick) -> bool {
         match (
             self.frames.offer(load.frames, now),
             self.bytes.offer(load.bytes, now),
@@ -225,8 +228,8 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    fn one_frame() -> Load {
-        Load::of(60, 60)
+    fn one_frame() -> OnWire {
+        OnWire::one(60)
     }
 
     #[test]
@@ -245,7 +248,7 @@ mod tests {
             frames: 1_000_000,
             bytes: 1_000_000,
         });
-        let large = Load::of(50_000, 50_000);
+        let large = OnWire::one(50_000);
         assert!(meter.take(large, Tick::ZERO));
         assert!(meter.take(large, Tick::ZERO));
         assert!(!meter.take(large, Tick::ZERO));
@@ -265,14 +268,16 @@ mod tests {
     }
 
     #[test]
-    fn a_superframe_counts_as_its_segments() {
-        assert_eq!(Load::of(14_654, 1514).frames, 10);
-        assert_eq!(Load::of(60, 60).frames, 1);
-        assert_eq!(
-            Load::of(60, 0).frames,
-            60,
-            "a nonsensical wire length is no division by zero"
-        );
+    fn a_super_frame_costs_all_its_segments_even_beyond_a_bucketful() {
+        let mut meter = Meter::new(Rate::frames(1000));
+        let segments = |frames| OnWire {
+            frames,
+            ..OnWire::one(600)
+        };
+        assert!(meter.take(segments(128), Tick::ZERO));
+        let refill = 128 * SECOND / 1000;
+        assert!(!meter.take(segments(100), Tick::ZERO.plus(refill - SECOND / 1000)));
+        assert!(meter.take(segments(100), Tick::ZERO.plus(refill)));
     }
 
     #[test]

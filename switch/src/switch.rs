@@ -15,7 +15,7 @@ use crate::{
     fdb::{Fdb, FdbLimits, Key, Location, Sighting},
     flood::{is_bpdu, is_essential, is_reserved, permit},
     port::{Lane, Port},
-    storm::{FloodClass, Load},
+    storm::{FloodClass, OnWire},
     timeline::{Tick, Timeline, nanos},
     vlan::{self, Classified},
 };
@@ -138,18 +138,31 @@ impl Switch {
     /// Decides about a frame that port `ingress` received.
     ///
     /// `frame` begins with the Ethernet header and has no checksum at its end; it is not changed.
-    /// `wire_len` is the length of the largest frame that it will be on the wire: its own, or header and
-    /// segment size of a super-frame. On [`Verdict::Forward`] the ports of [`Self::egress`] send it.
-    pub fn handle_frame(&mut self, now: Instant, ingress: PortId, frame: &[u8], wire_len: usize) -> Verdict {
+    /// On [`Verdict::Forward`] the ports of [`Self::egress`] send it.
+    pub fn handle_frame(&mut self, now: Instant, ingress: PortId, frame: &[u8], wire: OnWire) -> Verdict {
+        if let Some(Some(port)) = self.ports.get_mut(ingress.index()) {
+            port.counters.rx_frames += 1;
+            port.counters.rx_bytes += frame.len() as u64;
+        }
+        self.decide(now, ingress, frame, Flow::Received(wire))
+    }
+
+    /// Decides about a frame that is sent in the name of the station behind `port` (B-ARP-6).
+    ///
+    /// As [`handle_frame`](Self::handle_frame), but the station did not send it: it is not counted as
+    /// received or flooded, and takes nothing of the port's storm limits.
+    pub fn announce(&mut self, now: Instant, port: PortId, frame: &[u8]) -> Verdict {
+        self.decide(now, port, frame, Flow::Announced)
+    }
+
+    fn decide(&mut self, now: Instant, ingress: PortId, frame: &[u8], flow: Flow) -> Verdict {
         self.egress.clear();
         let now = self.timeline.advance(now);
-        let Some(port) = self.ports.get_mut(ingress.index()).and_then(Option::as_mut) else {
+        if self.port(ingress).is_none() {
             self.stray_frames += 1;
             return Verdict::Drop(DropReason::UnknownPort);
-        };
-        port.counters.rx_frames += 1;
-        port.counters.rx_bytes += frame.len() as u64;
-        match self.forward(now, ingress, frame, wire_len) {
+        }
+        match self.forward(now, ingress, frame, flow) {
             Ok(()) => Verdict::Forward,
             Err(reason) => {
                 self.egress.clear();
@@ -223,13 +236,7 @@ impl Switch {
         self.events.pop()
     }
 
-    fn forward(
-        &mut self,
-        now: Tick,
-        ingress: PortId,
-        frame: &[u8],
-        wire_len: usize,
-    ) -> Result<(), DropReason> {
+    fn forward(&mut self, now: Tick, ingress: PortId, frame: &[u8], flow: Flow) -> Result<(), DropReason> {
         let (&header, _) = EthernetHeader::parse(frame).map_err(|_| DropReason::Runt)?;
         let class = self.accept(now, ingress, &header, frame)?;
         self.learn(now, ingress, Key::new(class.fid(), header.src))?;
@@ -247,7 +254,7 @@ impl Switch {
             ingress,
             from: lanes[ingress.index()],
             class,
-            layer_3_len: vlan::layer_3_len(header.ethertype, frame, wire_len),
+            layer_3_len: vlan::layer_3_len(header.ethertype, frame, flow.largest(frame)),
         };
         if is_group {
             let flood = if header.dst.is_broadcast() {
@@ -255,13 +262,13 @@ impl Switch {
             } else {
                 FloodClass::Multicast
             };
-            self.flood(now, &transit, flood, frame, wire_len)?;
+            self.flood(now, &transit, flood, frame, flow)?;
         } else {
             match self.fdb.lookup(Key::new(class.fid(), header.dst), now) {
                 Some(Location { port, .. }) => {
                     self.deliver(&transit, port.ok_or(DropReason::LocalUnreachable)?)?;
                 }
-                None => self.flood(now, &transit, FloodClass::UnknownUnicast, frame, wire_len)?,
+                None => self.flood(now, &transit, FloodClass::UnknownUnicast, frame, flow)?,
             }
         }
         if !self.mirrors.is_empty() {
@@ -447,24 +454,21 @@ impl Switch {
         transit: &Transit,
         class: FloodClass,
         frame: &[u8],
-        wire_len: usize,
+        flow: Flow,
     ) -> Result<(), DropReason> {
         let Some(port) = &mut self.ports[transit.ingress.index()] else {
             return Err(DropReason::UnknownPort);
         };
-        if !port
-            .storm
-            .admits(class, Load::of(frame.len(), wire_len), now, || {
-                is_essential(frame)
-            })
-        {
-            return Err(match class {
-                FloodClass::Broadcast => DropReason::StormBroadcast,
-                FloodClass::Multicast => DropReason::StormMulticast,
-                FloodClass::UnknownUnicast => DropReason::StormUnknownUnicast,
-            });
+        if let Flow::Received(wire) = flow {
+            if !port.storm.admits(class, wire, now, || is_essential(frame)) {
+                return Err(match class {
+                    FloodClass::Broadcast => DropReason::StormBroadcast,
+                    FloodClass::Multicast => DropReason::StormMulticast,
+                    FloodClass::UnknownUnicast => DropReason::StormUnknownUnicast,
+                });
+            }
+            port.counters.flooded += 1;
         }
-        port.counters.flooded += 1;
         let mut outcome = Err(DropReason::NoEgress);
         for to in (0..self.lanes.len() as u32).map(PortId) {
             let lane = &self.lanes[to.index()];
@@ -568,6 +572,24 @@ impl Switch {
 
     fn port(&self, port: PortId) -> Option<&Port> {
         self.ports.get(port.index())?.as_ref()
+    }
+}
+
+/// Where a frame comes from.
+#[derive(Debug, Clone, Copy)]
+enum Flow {
+    /// The port's device.
+    Received(OnWire),
+    /// Ourselves, in the name of the station behind the port.
+    Announced,
+}
+
+impl Flow {
+    fn largest(self, frame: &[u8]) -> usize {
+        match self {
+            Self::Received(wire) => wire.largest,
+            Self::Announced => frame.len(),
+        }
     }
 }
 

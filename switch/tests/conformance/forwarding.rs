@@ -1,7 +1,7 @@
 //! §3: which ports send a frame.
 
 use vswitch_switch::{
-    DropReason, EgressOutcome, FloodScope, Hairpin, Isolation, LinkState, PortConfig, TagOp,
+    DropReason, EgressOutcome, FloodScope, Hairpin, Isolation, LinkState, OnWire, PortConfig, TagOp,
 };
 use vswitch_testkit::frames::mac;
 
@@ -151,9 +151,12 @@ fn frames_that_nobody_takes_are_counted() {
 fn frames_of_ports_that_are_not_there_are_counted_apart() {
     let mut net = Scenario::new();
     let bytes = frame(M1, BC).bytes();
-    let verdict = net
-        .switch
-        .handle_frame(net.clock.now(), vswitch_switch::PortId(77), &bytes, bytes.len());
+    let verdict = net.switch.handle_frame(
+        net.clock.now(),
+        vswitch_switch::PortId(77),
+        &bytes,
+        OnWire::one(bytes.len()),
+    );
     assert_eq!(verdict, vswitch_switch::Verdict::Drop(DropReason::UnknownPort));
     assert_eq!(net.switch.stray_frames(), 1);
     assert_eq!(net.table(), []);

@@ -14,6 +14,7 @@ const SIX2: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 /// Link-local addresses: EUI-64 of M1, one chosen at random, the gateway's.
 const LL_M1: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0000, 0x00ff, 0xfe00, 0x0001);
 const LL_RANDOM: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x1234, 0x5678, 0x9abc, 0xdef0);
+const LL_M2: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0x0000, 0x00ff, 0xfe00, 0x0002);
 const LL_GATEWAY: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0xfe);
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
@@ -96,12 +97,17 @@ fn b_arp_1_arp_speaks_of_the_port_only() {
     passes(&[
         ("request", Arp::request(M1, IP1, IP2).frame()),
         ("reply", Arp::reply(M1, IP1, M2, IP2).frame().to(BC)),
-        ("probe", Arp::probe(M1, IP2).frame()),
+        ("probe for an own address", Arp::probe(M1, IP1).frame()),
         ("announcement", Arp::announcement(M1, IP1).frame()),
     ]);
     let (good, spoofed) = (Arp::request(M1, IP1, IP2), DropReason::SpoofedArp);
     refuses(&[
         ("foreign address", Arp::request(M1, IP2, IP1).frame(), spoofed),
+        (
+            "probe for a foreign address",
+            Arp::probe(M1, IP2).frame(),
+            spoofed,
+        ),
         (
             "announcement of a foreign address",
             Arp::announcement(M1, IP2).frame(),
@@ -243,6 +249,11 @@ fn b_arp_1_ipv6_sources_are_the_ports() {
             from_m1(Packet::udp(LL_GATEWAY, SIX2)),
             spoofed,
         ),
+        (
+            "a neighbour's link-local by EUI-64",
+            from_m1(Packet::tcp(LL_M2, SIX2)),
+            spoofed,
+        ),
         ("TCP from ::", from_m1(Packet::tcp(unspecified, SIX2)), spoofed),
         ("ping from ::", from_m1(Packet::ping(unspecified, SIX2)), spoofed),
         (
@@ -300,6 +311,16 @@ fn b_arp_1_neighbour_discovery_speaks_of_the_port_only() {
         (
             "the gateway's link-local",
             from_m1(Packet::neighbour_advertisement(SIX1, LL_GATEWAY, M1)),
+            spoofed,
+        ),
+        (
+            "a neighbour's link-local by EUI-64",
+            from_m1(Packet::neighbour_advertisement(SIX1, LL_M2, M1)),
+            spoofed,
+        ),
+        (
+            "defence of a neighbour's link-local",
+            from_m1(Packet::duplicate_address_detection(LL_M2)),
             spoofed,
         ),
         (
@@ -416,6 +437,11 @@ fn b_arp_1_dhcp_servers_are_not_behind_containers() {
             rogue,
         ),
         (
+            "DHCPv4 from another port",
+            from_m1(Packet::udp_ports(IP1, Ipv4Addr::BROADCAST, 1067, 68)),
+            rogue,
+        ),
+        (
             "DHCPv4, first fragment",
             from_m1(Packet::udp_ports(IP1, IP2, 67, 68).fragment(0, true)),
             rogue,
@@ -423,6 +449,11 @@ fn b_arp_1_dhcp_servers_are_not_behind_containers() {
         (
             "DHCPv6",
             from_m1(Packet::udp_ports(LL_M1, ALL_NODES, 547, 546)),
+            rogue,
+        ),
+        (
+            "DHCPv6 from another port",
+            from_m1(Packet::udp_ports(LL_M1, ALL_NODES, 1547, 546)),
             rogue,
         ),
         (

@@ -1,6 +1,6 @@
 //! §8: the MTU is the sender's business.
 
-use vswitch_switch::{DropReason, Verdict};
+use vswitch_switch::{DropReason, OnWire, Verdict};
 
 use crate::scenario::*;
 
@@ -47,7 +47,11 @@ fn b_mtu_2_super_frames_are_measured_by_segment() {
     let bytes = frame(M1, BC).payload(vec![0; 60_000]).bytes();
     let id = net.id(1);
     let egress_of = |net: &mut Scenario, wire_len| {
-        let verdict = net.switch.handle_frame(net.clock.now(), id, &bytes, wire_len);
+        let wire = OnWire {
+            largest: wire_len,
+            ..OnWire::one(bytes.len())
+        };
+        let verdict = net.switch.handle_frame(net.clock.now(), id, &bytes, wire);
         assert_eq!(verdict, Verdict::Forward);
         net.switch
             .egress()

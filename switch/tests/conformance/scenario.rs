@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vswitch_switch::{
-    DropReason, EntryKind, Event, PortConfig, PortId, Switch, SwitchConfig, TagOp, Verdict,
+    DropReason, EntryKind, Event, OnWire, PortConfig, PortId, Switch, SwitchConfig, TagOp, Verdict,
 };
 use vswitch_testkit::{
     Clock,
@@ -104,7 +104,8 @@ impl Scenario {
     /// Puts bytes in at a port.
     pub(crate) fn put(&mut self, port: usize, bytes: &[u8]) -> Verdict {
         let id = self.id(port);
-        self.switch.handle_frame(self.clock.now(), id, bytes, bytes.len())
+        self.switch
+            .handle_frame(self.clock.now(), id, bytes, OnWire::one(bytes.len()))
     }
 
     /// Puts a frame in at a port and names the ports that send it, which must be each at most once.
