@@ -5,7 +5,7 @@
 //! capable ports first and the others in one pass after, so that segments are computed once, whoever
 //! shares them.
 
-use vswitch_switch::{DropReason, Egress, EgressOutcome, PortId, TagOp};
+use vswitch_switch::{DropReason, Egress, EgressOutcome, PortId, TagOp, VlanFiltering};
 use vswitch_wire::{
     Abilities, EtherType, IpVersion, NetworkLayer, Offload, VnetHeader,
     segment::{self, Segmenter},
@@ -77,7 +77,7 @@ impl Engine {
 
     /// Sends one frame, given in two pieces of which the first holds all headers, by one port.
     fn send(&mut self, egress: Egress, offload: &Offload, [head, tail]: [&[u8]; 2], out: &mut impl Transmit) {
-        let outcome = match TagEdit::new(egress.tag, head, offload) {
+        let outcome = match TagEdit::new(egress.tag, self.tag_protocol(), head, offload) {
             Some(edit) => {
                 let frame = OutFrame {
                     vnet: edit.vnet,
@@ -93,6 +93,14 @@ impl Engine {
         self.switch.count_egress(egress.port, outcome.0, outcome.1);
     }
 
+    /// The EtherType of the tags that this switch puts in.
+    pub(super) fn tag_protocol(&self) -> EtherType {
+        match self.switch.config().vlan_filtering {
+            VlanFiltering::On { tpid, .. } => tpid,
+            VlanFiltering::Off => EtherType::VLAN,
+        }
+    }
+
     fn abilities(&self, port: PortId) -> Abilities {
         self.links
             .get(port.index())
@@ -102,7 +110,7 @@ impl Engine {
 
 /// A frame's headers with a tag put in or taken out, without moving a byte.
 pub(super) struct TagEdit<'a> {
-    vnet: VnetHeader,
+    pub(super) vnet: VnetHeader,
     addresses: &'a [u8],
     tag: [u8; TAG],
     tag_len: usize,
@@ -111,7 +119,7 @@ pub(super) struct TagEdit<'a> {
 
 impl<'a> TagEdit<'a> {
     /// `None` if the frame is too short for its tag, or the offsets of its offload leave their range.
-    pub(super) fn new(op: TagOp, head: &'a [u8], offload: &Offload) -> Option<Self> {
+    pub(super) fn new(op: TagOp, protocol: EtherType, head: &'a [u8], offload: &Offload) -> Option<Self> {
         let none = [0; TAG];
         let (addresses, after) = head.split_at_checked(ADDRESSES)?;
         let (shift, tag, rest) = match op {
@@ -125,12 +133,12 @@ impl<'a> TagEdit<'a> {
                 });
             }
             TagOp::Pop => (-4, None, after.get(TAG..)?),
-            TagOp::Push(tag) => (4, Some((EtherType::VLAN, tag)), after),
-            TagOp::Replace(tag) => (0, Some((EtherType::VLAN, tag)), after.get(TAG..)?),
+            TagOp::Push(tag) => (4, Some(tag), after),
+            TagOp::Replace(tag) => (0, Some(tag), after.get(TAG..)?),
         };
         let vnet = offload.shifted(shift)?.header();
         let (tag, tag_len) = match tag {
-            Some((protocol, tag)) => {
+            Some(tag) => {
                 let ([a, b], [c, d]) = (protocol.value().to_be_bytes(), tag.tci().to_be_bytes());
                 ([a, b, c, d], TAG)
             }

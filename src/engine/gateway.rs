@@ -11,6 +11,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use vswitch_switch::PortId;
 use vswitch_wire::{
     ArpOperation, ArpPacket, EtherType, EthernetHeader, Ipv4Packet, Ipv6Packet, MacAddr, Offload,
     ndp::{NdpMessage, NeighborAdvertisement, multicast_mac},
@@ -30,8 +31,19 @@ pub(super) struct Gateway {
     link_local: Ipv6Addr,
     internal: bool,
     neighbours: Arc<[IpNet]>,
+    /// ICMP errors to all stations together, and to each, by the number of its port.
     errors: Allowance,
+    errors_by_port: Vec<Allowance>,
     defended: Option<Instant>,
+}
+
+/// How a packet came to the gateway.
+#[derive(Debug, Clone, Copy)]
+struct From {
+    station: MacAddr,
+    port: PortId,
+    /// Whether the frame was for the gateway's MAC, rather than for a group.
+    is_to_us: bool,
 }
 
 /// Where a packet that reaches the gateway wants to go.
@@ -54,6 +66,7 @@ impl Gateway {
             internal: spec.internal,
             neighbours: Arc::new([]),
             errors: Allowance::default(),
+            errors_by_port: Vec::new(),
             defended: None,
         }
     }
@@ -62,16 +75,24 @@ impl Gateway {
         self.neighbours = prefixes;
     }
 
-    /// The link-local addresses that no container may claim; the others are no container's anyway.
+    /// Forgets what it counts of a port.
+    pub(super) fn forget(&mut self, port: PortId) {
+        if let Some(allowance) = self.errors_by_port.get_mut(port.index()) {
+            *allowance = Allowance::default();
+        }
+    }
+
+    /// The link-local addresses that no container may claim. Subnets cannot be link-local.
     pub(super) fn link_local_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
         [self.link_local].into_iter()
     }
 
-    /// Takes a frame that the switch has given to the gateway's port. Returns true if `reply` then holds
-    /// a frame to send from that port.
+    /// Takes a frame that came in at `ingress` and that the switch has given to the gateway's port. Returns
+    /// true if `reply` then holds a frame to send from that port.
     pub(super) fn handle_frame(
         &mut self,
         now: Instant,
+        ingress: PortId,
         frame: &mut [u8],
         offload: Offload,
         reply: &mut Vec<u8>,
@@ -89,10 +110,14 @@ impl Gateway {
                 {
                     return false;
                 }
-                let to_us = ethernet.dst == self.mac;
+                let from = From {
+                    station: ethernet.src,
+                    port: ingress,
+                    is_to_us: ethernet.dst == self.mac,
+                };
                 match ethernet.ethertype {
-                    EtherType::IPV4 => self.handle_ipv4(now, to_us, ethernet.src, &frame[payload..], reply),
-                    _ => self.handle_ipv6(now, to_us, ethernet.src, &frame[payload..], reply),
+                    EtherType::IPV4 => self.handle_ipv4(now, from, &frame[payload..], reply),
+                    _ => self.handle_ipv6(now, from, &frame[payload..], reply),
                 }
             }
             _ => None,
@@ -127,14 +152,7 @@ impl Gateway {
         Some(())
     }
 
-    fn handle_ipv4(
-        &mut self,
-        now: Instant,
-        to_us: bool,
-        station: MacAddr,
-        bytes: &[u8],
-        reply: &mut Vec<u8>,
-    ) -> Option<()> {
+    fn handle_ipv4(&mut self, now: Instant, from: From, bytes: &[u8], reply: &mut Vec<u8>) -> Option<()> {
         // RFC 1812 §5.2.2: a router must verify the header checksum and discard silently.
         let packet = Ipv4Packet::parse(bytes)
             .ok()
@@ -142,14 +160,15 @@ impl Gateway {
         let header = packet.header();
         let (src, dst) = (header.src(), header.dst());
         // RFC 1812 §5.3.7: a source that is no unicast address gets no answer of any kind.
-        if !to_us || !is_unicast_v4(src) {
+        if !from.is_to_us || !is_unicast_v4(src) {
             return None;
         }
         let stations = Stations {
             src: self.mac,
-            dst: station,
+            dst: from.station,
         };
-        let refusal = match self.target_v4(dst) {
+        let target = self.target_v4(dst);
+        let refusal = match target {
             Target::Group => return None,
             Target::Gateway => match icmp::answer_v4(stations, &packet, reply)? {
                 Ok(()) => return Some(()),
@@ -159,35 +178,34 @@ impl Gateway {
             Target::Station if header.ttl() <= 1 => Refusal::TimeExceeded,
             Target::Station => self.refusal(IpAddr::V4(dst)),
         };
-        let from = self.address_v4(src)?;
-        self.errors.take(now).then_some(())?;
-        icmp::refuse_v4(refusal, stations, from, bytes, reply)
+        // RFC 4443 §2.2 (a), and Linux for both families: the address that the packet was sent to, if ours.
+        let address = match target {
+            Target::Gateway => dst,
+            Target::Group | Target::Station => self.address_v4(src)?,
+        };
+        self.send_error(now, from.port, || {
+            icmp::refuse_v4(refusal, stations, address, bytes, reply)
+        })
     }
 
-    fn handle_ipv6(
-        &mut self,
-        now: Instant,
-        to_us: bool,
-        station: MacAddr,
-        bytes: &[u8],
-        reply: &mut Vec<u8>,
-    ) -> Option<()> {
+    fn handle_ipv6(&mut self, now: Instant, from: From, bytes: &[u8], reply: &mut Vec<u8>) -> Option<()> {
         let packet = Ipv6Packet::parse(bytes).ok()?;
         let header = packet.header();
         let (src, dst) = (header.src(), header.dst());
         if let Ok(Some(NdpMessage::NeighborSolicitation { target, .. })) = NdpMessage::parse(&packet)
             && self.owns(target)
         {
-            return self.advertise(target, src, station, reply);
+            return self.advertise(target, src, from.station, reply);
         }
-        if !to_us || src.is_unspecified() || src.is_multicast() || src.is_loopback() {
+        if !from.is_to_us || src.is_unspecified() || src.is_multicast() || src.is_loopback() {
             return None;
         }
         let stations = Stations {
             src: self.mac,
-            dst: station,
+            dst: from.station,
         };
-        let refusal = match self.target_v6(dst) {
+        let target = self.target_v6(dst);
+        let refusal = match target {
             Target::Group => return None,
             Target::Gateway => match icmp::answer_v6(stations, &packet, reply)? {
                 Ok(()) => return Some(()),
@@ -200,9 +218,27 @@ impl Gateway {
             Target::Station if header.hop_limit() <= 1 => Refusal::TimeExceeded,
             Target::Station => self.refusal(IpAddr::V6(dst)),
         };
-        let from = self.address_v6(src);
-        self.errors.take(now).then_some(())?;
-        icmp::refuse_v6(refusal, stations, from, bytes, reply)
+        let address = match target {
+            Target::Gateway => dst,
+            Target::Group | Target::Station => self.address_v6(src),
+        };
+        self.send_error(now, from.port, || {
+            icmp::refuse_v6(refusal, stations, address, bytes, reply)
+        })
+    }
+
+    /// Makes an ICMP error for a port unless its share or that of all is used up. Only an error that is made
+    /// costs something.
+    fn send_error(&mut self, now: Instant, port: PortId, make: impl FnOnce() -> Option<()>) -> Option<()> {
+        if self.errors_by_port.len() <= port.index() {
+            self.errors_by_port
+                .resize_with(port.index() + 1, Allowance::default);
+        }
+        let own = &mut self.errors_by_port[port.index()];
+        let (paid, own_paid) = (self.errors.after(now, COST)?, own.after(now, PORT_COST)?);
+        make()?;
+        (self.errors, *own) = (paid, own_paid);
+        Some(())
     }
 
     /// Answers a solicitation from `src` (RFC 4861 §7.2.4): a sender that still tests whether the address is
@@ -314,27 +350,29 @@ fn is_unicast_v4(address: Ipv4Addr) -> bool {
         || address.octets()[0] >= 240)
 }
 
-/// How many ICMP errors may be sent: RFC 1812 §4.3.2.8 and RFC 4443 §2.4 (f) ask for a limit. The
-/// numbers are Linux's (`icmp_msgs_per_sec` 1000, `icmp_msgs_burst` 50; Documentation/networking/ip-sysctl.rst).
-#[derive(Debug, Default)]
+/// How many ICMP errors may be sent: RFC 1812 §4.3.2.8 and RFC 4443 §2.4 (f) ask for a limit.
+#[derive(Debug, Clone, Copy, Default)]
 struct Allowance {
     /// When all errors sent so far are paid for; in the future while a burst is.
     paid_at: Option<Instant>,
 }
 
 impl Allowance {
-    /// One error costs a millisecond; up to [`BURST`] of them may be owed.
-    fn take(&mut self, now: Instant) -> bool {
-        let next = self.paid_at.map_or(now, |at| at.max(now)) + COST;
-        if next > now + COST * BURST {
-            return false;
-        }
-        self.paid_at = Some(next);
-        true
+    /// What is left after one more error that costs `cost`; `None` if [`BURST`] are owed already.
+    fn after(self, now: Instant, cost: Duration) -> Option<Self> {
+        let paid_at = self.paid_at.map_or(now, |at| at.max(now)) + cost;
+        (paid_at <= now + cost * BURST).then_some(Self {
+            paid_at: Some(paid_at),
+        })
     }
 }
 
+/// What an error costs of the gateway's allowance. 1000 a second and 50 at once are Linux's numbers
+/// (`icmp_msgs_per_sec`, `icmp_msgs_burst`; Documentation/networking/ip-sysctl.rst).
 const COST: Duration = Duration::from_millis(1);
+/// What it costs of a port's own: 100 a second and 50 at once, so that one container cannot silence the
+/// gateway for the others. Linux has a limit per peer as well (`icmp_ratelimit`), of one a second.
+const PORT_COST: Duration = Duration::from_millis(10);
 const BURST: u32 = 50;
 
 #[cfg(test)]

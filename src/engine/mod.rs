@@ -22,7 +22,8 @@ use std::{sync::Arc, time::Instant};
 
 use ipnet::IpNet;
 use vswitch_switch::{
-    DropReason, EgressOutcome, Guard, Isolation, PortConfig, PortId, Switch, SwitchConfig, TagOp, Verdict,
+    DropReason, EgressOutcome, Guard, Isolation, OnWire, PortConfig, PortId, Switch, SwitchConfig, TagOp,
+    Verdict,
 };
 use vswitch_wire::{Abilities, Offload, VnetHeader};
 use zerocopy::FromBytes;
@@ -165,6 +166,7 @@ impl Engine {
     /// Removes a port with everything learnt on it.
     pub fn remove_port(&mut self, now: Instant, port: PortId) {
         self.announcements.forget(port);
+        self.gateway.forget(port);
         if self.switch.remove_port(now, port).is_ok()
             && let Some(link) = self.links.get_mut(port.index())
         {
@@ -192,8 +194,14 @@ impl Engine {
                 .switch
                 .count_ingress_refusal(ingress, read.len(), DropReason::Runt);
         };
-        let validated = VnetHeader::ref_from_bytes(header).map(|header| header.validate(frame));
-        let Ok(Ok(offload)) = validated else {
+        let offload = VnetHeader::ref_from_bytes(header).ok().and_then(|header| {
+            let offload = header.validate(frame).or_else(|_| {
+                let completed = header.complete_inner(frame);
+                completed.map(|()| Offload::NONE)
+            });
+            offload.ok()
+        });
+        let Some(offload) = offload else {
             return self
                 .switch
                 .count_ingress_refusal(ingress, frame.len(), DropReason::Offload);
@@ -211,7 +219,10 @@ impl Engine {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut impl Transmit) {
         self.switch.handle_timeout(now);
         while let Some((port, mut frame)) = self.announcements.poll_frame(now) {
-            self.forward(now, port, &mut frame, Offload::NONE, out);
+            if self.switch.announce(now, port, &frame) == Verdict::Forward {
+                // The gateway learns nothing from it: it asks nobody.
+                self.deliver(&mut frame, Offload::NONE, out);
+            }
         }
     }
 
@@ -228,7 +239,7 @@ impl Engine {
             return;
         };
         let mut reply = std::mem::take(&mut self.reply);
-        if self.ask_gateway(now, tag, frame, offload, &mut reply) {
+        if self.ask_gateway(now, ingress, tag, frame, offload, &mut reply) {
             // Its own port is no egress of what the gateway sends, so it is not asked again.
             self.switch_frame(now, self.gateway_port, &mut reply, Offload::NONE, out);
         }
@@ -246,7 +257,7 @@ impl Engine {
     ) -> Option<TagOp> {
         match self
             .switch
-            .handle_frame(now, ingress, frame, offload.largest_frame(frame.len()))
+            .handle_frame(now, ingress, frame, on_wire(frame.len(), &offload))
         {
             Verdict::Forward => self.deliver(frame, offload, out),
             Verdict::Drop(_) => None,
@@ -256,20 +267,22 @@ impl Engine {
     fn ask_gateway(
         &mut self,
         now: Instant,
+        ingress: PortId,
         tag: TagOp,
         frame: &mut [u8],
         offload: Offload,
         reply: &mut Vec<u8>,
     ) -> bool {
         if tag == TagOp::Keep {
-            return self.gateway.handle_frame(now, frame, offload, reply);
+            return self.gateway.handle_frame(now, ingress, frame, offload, reply);
         }
-        let (Some(edit), Some(offload)) = (TagEdit::new(tag, frame, &Offload::NONE), offload.shifted(-4))
-        else {
+        let edit = TagEdit::new(tag, self.tag_protocol(), frame, &Offload::NONE);
+        let (Some(edit), Some(offload)) = (edit, offload.shifted(-4)) else {
             return false;
         };
         edit.copy_to(&mut self.untagged);
-        self.gateway.handle_frame(now, &mut self.untagged, offload, reply)
+        self.gateway
+            .handle_frame(now, ingress, &mut self.untagged, offload, reply)
     }
 
     fn set_link(&mut self, port: PortId, link: Link) {
@@ -278,6 +291,21 @@ impl Engine {
             self.links.resize_with(index + 1, Link::default);
         }
         self.links[index] = link;
+    }
+}
+
+/// What a frame is on the wire, for MTUs and storm limits.
+#[inline]
+fn on_wire(frame_len: usize, offload: &Offload) -> OnWire {
+    let Some(gso) = offload.gso else {
+        return OnWire::one(frame_len);
+    };
+    // A validated super-frame has at most `MAX_TCP_SEGMENTS` segments, so both fit.
+    let segments = offload.segments(frame_len);
+    OnWire {
+        frames: segments as u32,
+        bytes: (frame_len + (segments - 1) * usize::from(gso.header_len)) as u32,
+        largest: offload.largest_frame(frame_len),
     }
 }
 

@@ -49,9 +49,14 @@ fn gateway() -> Gateway {
 
 /// The answer to one frame, if there is any.
 fn ask(gateway: &mut Gateway, now: Instant, frame: &[u8]) -> Option<Vec<u8>> {
+    ask_from(PortId(1), gateway, now, frame)
+}
+
+/// The answer to one frame of the station behind a port.
+fn ask_from(port: PortId, gateway: &mut Gateway, now: Instant, frame: &[u8]) -> Option<Vec<u8>> {
     let mut reply = vec![0xee; 3];
     gateway
-        .handle_frame(now, &mut frame.to_vec(), Offload::NONE, &mut reply)
+        .handle_frame(now, port, &mut frame.to_vec(), Offload::NONE, &mut reply)
         .then_some(reply)
 }
 
@@ -460,6 +465,26 @@ fn etherparse_checksum(frame: &mut [u8]) {
 }
 
 #[test]
+fn errors_come_from_the_address_that_was_asked() {
+    // RFC 4443 §2.2 (a).
+    let link_local = link_local(GATEWAY);
+    let station_link_local: Ipv6Addr = "fe80::2".parse().expect("an address");
+    for (src, dst) in [
+        (station_link_local, gateway_6()),
+        (station_6(), link_local),
+        (station_6(), gateway_6()),
+    ] {
+        let frame = to_gateway().ipv6(src.octets(), dst.octets(), 64).udp(1000, 53);
+        let frame = built(|out| frame.write(out, b"?").expect("it fits"));
+        let reply = ask(&mut gateway(), Instant::now(), &frame).expect("an error");
+        let Some(NetHeaders::Ipv6(ip, _)) = parsed(&reply).net else {
+            panic!("no IPv6")
+        };
+        assert_eq!((ip.source_addr(), ip.destination_addr()), (dst, src));
+    }
+}
+
+#[test]
 fn a_flood_of_hopeless_packets_gets_few_errors() {
     let (mut gateway, now) = (gateway(), Instant::now());
     let frame = ping_4(OUTSIDE_4, 64);
@@ -467,15 +492,46 @@ fn a_flood_of_hopeless_packets_gets_few_errors() {
         .filter(|_| ask(&mut gateway, now, &frame).is_some())
         .count();
     assert_eq!(errors, BURST as usize);
-    assert!(
-        ask(&mut gateway, now + COST, &frame).is_some(),
-        "one more a millisecond later"
-    );
     assert!(ask(&mut gateway, now + COST, &frame).is_none());
+    assert!(
+        ask(&mut gateway, now + PORT_COST, &frame).is_some(),
+        "one more ten milliseconds later"
+    );
+    assert!(ask(&mut gateway, now + PORT_COST, &frame).is_none());
     assert!(
         ask(&mut gateway, now, &ping_4(GATEWAY_4, 64)).is_some(),
         "echo is no error"
     );
+}
+
+#[test]
+fn one_station_does_not_silence_the_gateway_for_others() {
+    let (mut gateway, start) = (gateway(), Instant::now());
+    let frame = ping_4(OUTSIDE_4, 64);
+    for step in 0..1000 {
+        ask_from(PortId(1), &mut gateway, start + COST * step, &frame);
+    }
+    let now = start + COST * 1000;
+    let more = std::iter::repeat_with(|| ask_from(PortId(1), &mut gateway, now, &frame));
+    assert!(more.take_while(Option::is_some).count() <= 1);
+    assert!(ask_from(PortId(2), &mut gateway, now, &frame).is_some());
+    gateway.forget(PortId(1));
+    assert!(
+        ask_from(PortId(1), &mut gateway, now, &frame).is_some(),
+        "the port is another's now"
+    );
+}
+
+#[test]
+fn what_gets_no_error_costs_none() {
+    let (mut gateway, now) = (gateway(), Instant::now());
+    let mut later_fragment = ping_4(OUTSIDE_4, 64);
+    later_fragment[20..22].copy_from_slice(&[0, 5]);
+    etherparse_checksum(&mut later_fragment);
+    for _ in 0..1000 {
+        assert_eq!(ask(&mut gateway, now, &later_fragment), None);
+    }
+    ask(&mut gateway, now, &ping_4(OUTSIDE_4, 64)).expect("nothing was sent so far");
 }
 
 #[test]
