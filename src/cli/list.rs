@@ -139,11 +139,27 @@ enum Object {
     Sandbox(Box<Container>),
 }
 
-/// Docker's order: containers, then networks.
+/// Docker's order: containers, then networks; but nobody's full name loses to the start of another's id.
 async fn find(client: &Client, name: &str) -> Result<Object, ClientError> {
-    match client.container(name).await {
-        Err(error) if error.is_not_found() => client.network(name).await.map(Box::new).map(Object::Network),
-        container => container.map(Box::new).map(Object::Sandbox),
+    let sandbox = match client.container(name).await {
+        Err(error) if error.is_not_found() => {
+            return client.network(name).await.map(Box::new).map(Object::Network);
+        }
+        sandbox => sandbox?,
+    };
+    let is_its_name = sandbox.name.trim_start_matches('/') == name || sandbox.id == name;
+    if !is_its_name && let Some(network) = network_named(client, name).await? {
+        return Ok(Object::Network(Box::new(network)));
+    }
+    Ok(Object::Sandbox(Box::new(sandbox)))
+}
+
+/// The network of exactly this name.
+async fn network_named(client: &Client, name: &str) -> Result<Option<Network>, ClientError> {
+    match client.network(name).await {
+        Ok(network) => Ok(Some(network).filter(|network| network.name == name)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
     print::{self, Columns},
 };
 use crate::api::{
-    client::{Client, ClientError},
+    client::Client,
     types::{Bridge, BridgePort, FdbEntry, PortStats},
 };
 
@@ -201,24 +201,28 @@ pub fn print_stats(out: &mut impl Write, ports: &[PortStats], counters: Counters
     }
 }
 
-/// As everywhere, a sandbox wins over a network of the same name.
+/// As everywhere, a sandbox wins over a network of the same name, and a whole name over the start of an id.
 async fn ports_of(client: &Client, name: &str) -> Result<Vec<PortStats>, Failure> {
-    let missing = match client.sandbox_stats(name).await {
-        Ok(ports) => return Ok(ports),
-        Err(error) => error,
+    let of_sandbox = match client.sandbox_stats(name).await {
+        Err(error) if error.is_not_found() => None,
+        ports => Some(ports?),
     };
-    if !missing.is_not_found() {
-        return Err(missing.into());
+    let of_sandbox = match of_sandbox {
+        Some(ports) if ports.iter().any(|port| port.sandbox == name) => return Ok(ports),
+        other => other,
+    };
+    let of_network = match client.network_stats(name).await {
+        Err(error) if error.is_not_found() => None,
+        ports => Some(ports?),
+    };
+    let is_its_name = |ports: &[PortStats]| ports.iter().any(|port| port.network == name);
+    match (of_sandbox, of_network) {
+        (Some(_), Some(ports)) if is_its_name(&ports) => Ok(ports),
+        (Some(ports), _) | (None, Some(ports)) => Ok(ports),
+        (None, None) => Err(Failure::new(format_args!(
+            "no such sandbox or network: {name}; `vswitch ps` and `vswitch network ls` list them"
+        ))),
     }
-    client.network_stats(name).await.map_err(|error: ClientError| {
-        if error.is_not_found() {
-            Failure::new(format_args!(
-                "no such sandbox or network: {name}; `vswitch ps` and `vswitch network ls` list them"
-            ))
-        } else {
-            error.into()
-        }
-    })
 }
 
 /// The bridge's id as IEEE 802.1D writes it: priority 0x8000 (the default) and its MAC address.

@@ -17,4 +17,5 @@ mod restart;
 mod sandbox;
 mod shutdown;
 mod support;
+mod tunnel;
 mod walk_through;

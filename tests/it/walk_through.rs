@@ -104,3 +104,20 @@ fn with_gateway(daemon: &Daemon, network: &str, stations: &[&str]) -> Vec<(Strin
     rows.sort();
     rows
 }
+
+#[test]
+fn a_whole_name_wins_over_the_start_of_an_id() {
+    let Some(mut daemon) = Daemon::start() else { return };
+    daemon.run("web", "");
+    let id = text(&daemon.inspect("web")["Id"]);
+    let start = &id[..4];
+    daemon.ok(&format!("network create {start}"));
+    assert_eq!(text(&daemon.inspect(start)["Name"]), start);
+    let rows = daemon.json(&format!("stats {start}"));
+    assert!(
+        rows.as_array()
+            .is_some_and(|rows| !rows.is_empty() && rows.iter().all(|row| row["Network"] == start)),
+        "{rows}"
+    );
+    assert_eq!(text(&daemon.inspect(&id[..5])["Name"]), "/web");
+}
