@@ -10,7 +10,11 @@ mod stage;
 
 pub use agent::run as run_agent;
 
-use std::{process::ExitCode, time::Duration};
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -21,11 +25,12 @@ pub const AGENT: &str = "demo-agent";
 
 /// Runs the demo; success only if each step held.
 pub fn run() -> ExitCode {
-    match demo() {
-        Ok(()) => {
-            println!("\nEvery step was verified. Nothing is left behind.");
-            ExitCode::SUCCESS
-        }
+    let told = demo().and_then(|()| {
+        writeln!(io::stdout(), "\nEvery step was verified. Nothing is left behind.")?;
+        Ok(())
+    });
+    match told {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("vswitch demo: {error:#}");
             ExitCode::FAILURE
@@ -41,7 +46,7 @@ fn demo() -> Result<()> {
 }
 
 fn show(stage: &mut Stage) -> Result<()> {
-    stage.heading("Two networks, each a learning switch of its own in this process");
+    stage.heading("Two networks, each a learning switch of its own in this process")?;
     stage.run(&[
         "network",
         "create",
@@ -55,7 +60,7 @@ fn show(stage: &mut Stage) -> Result<()> {
     stage.run(&["network", "create", "--subnet", "10.77.2.0/24", "blue"])?;
     stage.run(&["network", "ls"])?;
 
-    stage.heading("Three sandboxes: real network namespaces with the kernel's own TCP/IP stack");
+    stage.heading("Three sandboxes: real network namespaces with the kernel's own TCP/IP stack")?;
     stage.sandbox(
         "alpha",
         &["--network", "red", "--ip", "10.77.1.10", "--ip6", "fd77:1::10"],
@@ -70,22 +75,22 @@ fn show(stage: &mut Stage) -> Result<()> {
         ensure!(listing.contains(name), "`vswitch ps` does not list {name}");
     }
 
-    stage.heading("alpha reaches beta and its gateway, over IPv4 and IPv6");
+    stage.heading("alpha reaches beta and its gateway, over IPv4 and IPv6")?;
     for address in ["10.77.1.11", "fd77:1::11", "10.77.1.1", "fd77:1::1"] {
         stage.agent("alpha", &["ping", address])?;
     }
 
-    stage.heading("TCP from alpha to beta");
+    stage.heading("TCP from alpha to beta")?;
     throughput(stage)?;
 
-    stage.heading("gamma is on the other network: alpha cannot reach it");
+    stage.heading("gamma is on the other network: alpha cannot reach it")?;
     stage.agent("alpha", &["no-ping", "10.77.2.10"])?;
 
-    stage.heading("... until it is connected, at run time");
+    stage.heading("... until it is connected, at run time")?;
     stage.run(&["network", "connect", "--ip", "10.77.1.12", "red", "gamma"])?;
     stage.agent("alpha", &["ping", "10.77.1.12"])?;
 
-    stage.heading("What the switch of `red` knows");
+    stage.heading("What the switch of `red` knows")?;
     stage.run(&["show", "red"])?;
     let fdb = stage.run(&["fdb", "red"])?;
     for mac in ["02:42:0a:4d:01:0a", "02:42:0a:4d:01:0b", "02:42:0a:4d:01:0c"] {
@@ -106,11 +111,12 @@ fn throughput(stage: &mut Stage) -> Result<()> {
         .parse()
         .context("the sink printed no number of bytes")?;
     ensure!(bytes > 1 << 20, "only {bytes} bytes arrived");
-    println!(
+    writeln!(
+        io::stdout(),
         "  beta received {} MiB: {:.1} Gbit/s",
         bytes >> 20,
         bytes as f64 * 8.0 / 1.5 / 1e9
-    );
+    )?;
     Ok(())
 }
 
@@ -138,7 +144,7 @@ fn counters(stage: &mut Stage) -> Result<()> {
 }
 
 fn close(mut stage: Stage) -> Result<()> {
-    stage.heading("Everything is removed");
+    stage.heading("Everything is removed")?;
     for name in ["alpha", "beta", "gamma"] {
         stage.quietly(&["detach", name])?;
     }

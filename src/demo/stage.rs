@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader, Write as _},
+    io::{self, BufRead, BufReader, Write as _},
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
@@ -28,10 +28,11 @@ impl Stage {
     pub(super) fn open() -> Result<Self> {
         let program = env::current_exe().context("find this program")?;
         let dir = tempfile::Builder::new().prefix("vswitch-demo-").tempdir()?;
-        println!(
+        writeln!(
+            io::stdout(),
             "A daemon of its own, as uid {}",
             rustix::process::geteuid().as_raw()
-        );
+        )?;
         let daemon = Command::new(&program)
             .arg(crate::daemon::HIDDEN)
             .arg("--host")
@@ -59,18 +60,19 @@ impl Stage {
         Ok(stage)
     }
 
-    pub(super) fn heading(&self, text: &str) {
-        println!("\n== {text}");
+    pub(super) fn heading(&self, text: &str) -> Result<()> {
+        writeln!(io::stdout(), "\n== {text}")?;
+        Ok(())
     }
 
     /// Shows a command as a user would type it, runs it, shows its output.
     pub(super) fn run(&mut self, args: &[&str]) -> Result<String> {
-        println!("$ vswitch {}", args.join(" "));
+        writeln!(io::stdout(), "$ vswitch {}", args.join(" "))?;
         let output = self.quietly(args)?;
         for line in output.lines() {
-            println!("  {line}");
+            writeln!(io::stdout(), "  {line}")?;
         }
-        std::io::stdout().flush()?;
+        io::stdout().flush()?;
         Ok(output)
     }
 
@@ -100,10 +102,11 @@ impl Stage {
 
     /// Puts up a sandbox whose process waits to be ended.
     pub(super) fn sandbox(&mut self, name: &str, flags: &[&str]) -> Result<()> {
-        println!(
+        writeln!(
+            io::stdout(),
             "$ vswitch run --name {name} {} -- vswitch {AGENT} wait",
             flags.join(" ")
-        );
+        )?;
         let program = self.program.display().to_string();
         let args = [&["run", "--name", name], flags, &["--", &program, AGENT, "wait"]].concat();
         let mut child = self
@@ -120,11 +123,15 @@ impl Stage {
 
     /// Runs one of the demo's own little programs in a sandbox and shows what it says.
     pub(super) fn agent(&mut self, sandbox: &str, args: &[&str]) -> Result<()> {
-        println!("$ vswitch exec {sandbox} -- vswitch {AGENT} {}", args.join(" "));
+        writeln!(
+            io::stdout(),
+            "$ vswitch exec {sandbox} -- vswitch {AGENT} {}",
+            args.join(" ")
+        )?;
         let program = self.program.display().to_string();
         let output = self.quietly(&[&["exec", sandbox, "--", &program, AGENT], args].concat())?;
         for line in output.lines() {
-            println!("  {line}");
+            writeln!(io::stdout(), "  {line}")?;
         }
         Ok(())
     }
