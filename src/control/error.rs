@@ -180,7 +180,7 @@ pub enum ControlError {
     #[error("vswitchd is shutting down")]
     ShuttingDown,
     /// The state could not be written.
-    #[error("{0}")]
+    #[error(transparent)]
     Store(#[from] StoreError),
     /// There are no swarms here.
     #[error("cannot create a swarm scoped network when swarm is not active")]

@@ -4,7 +4,10 @@
 //! (overlaps, automatic subnets) comes after, in `NetworkPlan::build`. Texts are those of moby 28
 //! (api/types/network, `ValidateIPAM`; libnetwork, bridge driver).
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use vswitch_wire::MacAddr;
@@ -334,6 +337,15 @@ fn subnet(config: &IpamConfig, problems: &mut Vec<String>) -> Option<Wish> {
         ));
     }
     let prefix = subnet.trunc();
+    if let Some((_, why)) = UNUSABLE.iter().find(|(unusable, _)| {
+        unusable
+            .parse()
+            .is_ok_and(|unusable: IpNet| unusable.contains(&prefix))
+    }) {
+        problems.push(format!(
+            "invalid subnet {subnet}: {why} are no addresses of hosts"
+        ));
+    }
     let range = range(&config.ip_range, prefix, problems);
     let mut address = |text: &str, what: String| match address(text, prefix) {
         Ok(address) => address,
@@ -356,6 +368,20 @@ fn subnet(config: &IpamConfig, problems: &mut Vec<String>) -> Option<Wish> {
         auxiliary,
     })
 }
+
+/// Prefixes that no network can use (RFC 6890), and what they are called. Link-local IPv6 addresses every
+/// station has anyway, and may choose itself.
+const UNUSABLE: [(&str, &str); 9] = [
+    ("0.0.0.0/8", "addresses of \"this network\""),
+    ("127.0.0.0/8", "loopback addresses"),
+    ("224.0.0.0/4", "multicast addresses"),
+    ("240.0.0.0/4", "reserved addresses"),
+    ("::/127", "the unspecified and the loopback address"),
+    ("::ffff:0:0/96", "IPv4-mapped addresses"),
+    ("fe80::/10", "link-local addresses"),
+    ("fec0::/10", "site-local addresses"),
+    ("ff00::/8", "multicast addresses"),
+];
 
 fn range(text: &str, subnet: IpNet, problems: &mut Vec<String>) -> Option<IpNet> {
     if text.is_empty() {
@@ -427,7 +453,8 @@ fn place(wish: Wish, used: &[IpNet]) -> Result<Subnet, ControlError> {
     // The gateway, like the auxiliary addresses, is claimed from the same pool in Docker.
     let clash =
         gateway.is_some_and(|gateway| is_reserved(gateway) || auxiliary.values().any(|aux| *aux == gateway));
-    if clash || auxiliary.values().any(|address| is_reserved(*address)) {
+    let distinct: BTreeSet<_> = auxiliary.values().collect();
+    if clash || distinct.len() < auxiliary.len() || auxiliary.values().any(|address| is_reserved(*address)) {
         return Err(ControlError::AddressInUse);
     }
     let gateway = gateway.or_else(|| ipam::default_gateway(prefix, range, auxiliary.values().copied()));

@@ -106,6 +106,24 @@ fn bad_subnets_are_listed_together_in_dockers_words() {
             "invalid subnet 11.9.0.5/24: it should be 11.9.0.0/24",
         ),
         (
+            "224.0.1.0/24",
+            "",
+            "",
+            "invalid subnet 224.0.1.0/24: multicast addresses are no addresses of hosts",
+        ),
+        (
+            "fe80::/64",
+            "",
+            "",
+            "invalid subnet fe80::/64: link-local addresses are no addresses of hosts",
+        ),
+        (
+            "127.0.0.0/24",
+            "",
+            "",
+            "invalid subnet 127.0.0.0/24: loopback addresses are no addresses of hosts",
+        ),
+        (
             "11.9.0.0/24",
             "x",
             "",
