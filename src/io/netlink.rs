@@ -72,6 +72,23 @@ impl Netlink {
         self.find_link(&format!("find interface {index}"), message)
     }
 
+    /// All interfaces.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let replies = self.dump("list interfaces", request)?;
+        Ok(replies
+            .iter()
+            .filter_map(|reply| match reply {
+                RouteNetlinkMessage::NewLink(message) => Some(Link::from_message(message)),
+                _ => None,
+            })
+            .collect())
+    }
+
     /// Changes an interface; nothing is changed if `change` is empty.
     ///
     /// # Errors

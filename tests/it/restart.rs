@@ -10,8 +10,8 @@ use vswitch_wire::MacAddr;
 use crate::support::{
     agent::{Agent, Role},
     attacher,
-    daemon::{Daemon, PATIENCE},
-    program, within,
+    daemon::{Daemon, PATIENCE, split},
+    program, skip, within,
 };
 
 #[test]
@@ -76,7 +76,12 @@ fn what_a_container_did_to_its_device_meanwhile_is_repaired_or_forgotten() {
     daemon.ok("network create --subnet 10.81.0.0/24 lan");
     daemon.run("deletes", "--network lan --ip 10.81.0.2");
     daemon.run("other", "--network lan --ip 10.81.0.3");
+    daemon.run("renames", "--network lan --ip 10.81.0.4");
     let target = daemon.target("deletes");
+    let renamed = daemon.vswitch(&split("exec renames -- ip link set eth0 name lan0"));
+    if renamed.code != 0 {
+        skip(format_args!("renaming: {}", renamed.stderr.trim_end()));
+    }
     daemon.kill9();
     let mac = MacAddr([0x02, 0x42, 10, 81, 0, 2]);
     let deleted = attacher().detach(&target, "eth0", mac);
@@ -85,6 +90,10 @@ fn what_a_container_did_to_its_device_meanwhile_is_repaired_or_forgotten() {
     // The endpoint is what was asked for; a device that is missing is made again.
     daemon.ping("deletes", "10.81.0.3");
     daemon.ping("other", "10.81.0.2");
+    // One that has another name gets its own back.
+    assert!(daemon.probe("renames", "lan0").is_none());
+    daemon.ping("renames", "10.81.0.3");
+    daemon.ping("other", "10.81.0.4");
 }
 
 #[test]

@@ -195,10 +195,43 @@ impl Namespace {
         Ok(())
     }
 
+    /// Takes over the TAP with our MAC that the container has given another name, which it loses again; `None`
+    /// if there is none that nobody serves.
+    ///
+    /// A second device with the same addresses would otherwise be made beside it, and the kernel would go on
+    /// sending by the one that is dead.
+    fn take_renamed(&mut self, config: &LinkConfig) -> Result<Option<OwnedFd>, AttachError> {
+        for link in self.netlink.links()? {
+            if !link.is_tun || link.mac != config.mac {
+                continue;
+            }
+            // Another endpoint may have the same MAC; what is served cannot be opened.
+            let Ok(tap) = tap::open(&link.name, Opening::Any) else {
+                continue;
+            };
+            // Kernels before 6.2 rename no interface that is up.
+            let down = LinkChange {
+                state: Some(LinkState::Down),
+                ..LinkChange::default()
+            };
+            let name = LinkChange {
+                name: Some(config.name.clone()),
+                ..LinkChange::default()
+            };
+            self.netlink.change_link(&link, &down)?;
+            self.netlink.change_link(&link, &name)?;
+            return Ok(Some(tap));
+        }
+        Ok(None)
+    }
+
     fn open_tap(&mut self, config: &LinkConfig) -> Result<(OwnedFd, Origin), AttachError> {
         let name = &config.name;
         let (opening, origin) = match self.netlink.link_by_name(name)? {
-            None => (Opening::New, Origin::Created),
+            None => match self.take_renamed(config)? {
+                Some(tap) => return Ok((tap, Origin::TakenOver)),
+                None => (Opening::New, Origin::Created),
+            },
             Some(link) if link.is_tun && link.mac == config.mac => (Opening::Any, Origin::TakenOver),
             Some(link) => {
                 let kind = if link.is_tun { "TUN or TAP" } else { "no TAP" };
