@@ -14,6 +14,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     sched::{CloneFlags, setns},
     unistd::{self, Gid, Uid},
 };
@@ -108,17 +109,27 @@ impl Entry {
                 namespaces.push((path, theirs, kind));
             }
         }
+        let user = match namespaces.first() {
+            Some((_, _, CloneFlags::CLONE_NEWUSER)) => Some(User::of(self.pid)?),
+            _ => None,
+        };
         if !process
             .is_alive()
             .map_err(|error| EnterError::failed("watch the sandbox", error))?
         {
             return Err(EnterError::Ended);
         }
+        if user.is_some() {
+            drop_groups()?;
+        }
         for (path, namespace, kind) in namespaces {
             setns(namespace.as_fd(), kind)
                 .map_err(|error| EnterError::failed(&format!("enter {path}"), error.into()))?;
-            if kind == CloneFlags::CLONE_NEWUSER {
-                become_root();
+            // The user namespace comes first: nothing else is entered by somebody whom it does not know.
+            if kind == CloneFlags::CLONE_NEWUSER
+                && let Some(user) = &user
+            {
+                user.assume()?;
             }
         }
         let directory = self.directory.clone().unwrap_or_else(|| PathBuf::from("/"));
@@ -159,6 +170,17 @@ pub enum EnterError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// We are nobody in the sandbox's user namespace, which has no root either; enter as one of its users.
+    #[error(
+        "the sandbox's user namespace has neither a number 0 nor one for our own {own} (see {map}): the command \
+         would keep a number of the host's"
+    )]
+    Unmapped {
+        /// The file with the namespace's numbers.
+        map: String,
+        /// Our effective user or group.
+        own: u32,
+    },
 }
 
 impl EnterError {
@@ -190,13 +212,104 @@ const NAMESPACES: [(&str, CloneFlags); 4] = [
     ("mnt", CloneFlags::CLONE_NEWNS),
 ];
 
-/// The host's root has no number in a user's namespace, and files it creates there would belong to nobody.
-/// The sandbox's own user is its root already. In a namespace without a root we stay as we are.
-fn become_root() {
-    if unistd::getegid() != Gid::from_raw(0) {
-        let _ = unistd::setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0));
+/// Whom the command runs as in another user namespace: its root, else ourselves under our number there.
+///
+/// The host's root may enter any user namespace and keeps a number there that nothing in it stands for. A
+/// command that ran with it would be the host's root, on files that a stranger has chosen.
+struct User {
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    /// As the user namespace of a process numbers users.
+    fn of(pid: u32) -> Result<Self, EnterError> {
+        let number = |file: &str, own: u32| {
+            let path = format!("/proc/{pid}/{file}");
+            let map = fs::read_to_string(&path)
+                .map_err(|error| EnterError::failed(&format!("read {path}"), error))?;
+            number_inside(&map, own).ok_or(EnterError::Unmapped { map: path, own })
+        };
+        Ok(Self {
+            uid: number("uid_map", unistd::geteuid().as_raw())?,
+            gid: number("gid_map", unistd::getegid().as_raw())?,
+        })
     }
-    if unistd::geteuid() != Uid::from_raw(0) {
-        let _ = unistd::setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0));
+
+    /// Takes on these numbers in the user namespace that we are in; it refuses those that it does not know.
+    fn assume(&self) -> Result<(), EnterError> {
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        unistd::setresgid(gid, gid, gid).map_err(|error| {
+            EnterError::failed(&format!("become group {gid} of the sandbox"), error.into())
+        })?;
+        unistd::setresuid(uid, uid, uid)
+            .map_err(|error| EnterError::failed(&format!("become user {uid} of the sandbox"), error.into()))
+    }
+}
+
+/// 0 where the map has it, else what it makes of `own`; each line is a first number inside, the first
+/// outside as its reader sees it, and how many follow (user_namespaces(7)).
+fn number_inside(map: &str, own: u32) -> Option<u32> {
+    let ranges = map.lines().filter_map(|line| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse::<u32>);
+        Some((
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+            numbers.next()?.ok()?,
+        ))
+    });
+    let mut kept = None;
+    for (inside, outside, count) in ranges {
+        if inside == 0 && count > 0 {
+            return Some(0);
+        }
+        if let Some(index) = own.checked_sub(outside).filter(|&index| index < count) {
+            kept = inside.checked_add(index);
+        }
+    }
+    kept
+}
+
+/// Gives up the supplementary groups of root, which would be the host's in the sandbox too.
+///
+/// An ordinary user has no right to that, and needs none: the sandbox is that user's own. The same holds for
+/// the root of a user's namespace that says so (`/proc/PID/setgroups`).
+fn drop_groups() -> Result<(), EnterError> {
+    if !unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    match unistd::setgroups(&[]) {
+        Err(Errno::EPERM)
+            if fs::read_to_string("/proc/self/setgroups").is_ok_and(|text| text.trim_end() == "deny") =>
+        {
+            Ok(())
+        }
+        outcome => {
+            outcome.map_err(|error| EnterError::failed("give up the supplementary groups", error.into()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_the_sandboxes_root_or_keeps_a_number_there_or_is_nobody() {
+        for (map, own, expected) in [
+            ("         0       1000          1\n", 1000, Some(0)),
+            ("0 100000 65536\n", 0, Some(0)),
+            ("5 1000 1\n0 100000 65536\n", 1000, Some(0)),
+            ("5 1000 1\n", 1000, Some(5)),
+            ("1 0 10\n", 9, Some(10)),
+            ("1 0 10\n", 10, None),
+            ("1000 100000 1\n", 0, None),
+            ("0 100000 0\n", 0, None),
+            ("4294967295 7 2\n", 8, None),
+            ("", 0, None),
+            ("0 what 1\n", 0, None),
+        ] {
+            assert_eq!(number_inside(map, own), expected, "{map:?} for {own}");
+        }
     }
 }

@@ -327,6 +327,62 @@ fn a_command_can_be_put_beside_another() {
 }
 
 #[test]
+fn the_hosts_root_enters_a_strangers_sandbox_as_its_root_or_not_at_all() {
+    if !rustix::process::geteuid().is_root() {
+        skip(format_args!("only root enters a stranger's sandbox"));
+        return;
+    }
+    if !namespaces_and_tap() {
+        return;
+    }
+    // What a stranger's sandbox is to us: a user namespace in which our own number means nothing.
+    for (inside, expected) in [("0", Some("0 0\n")), ("1000", None)] {
+        let mut sleep = Command::new("unshare")
+            .args(["--user", "--net", "--mount", "sleep", "60"])
+            .spawn()
+            .expect("unshare runs");
+        let pid = sleep.id();
+        eventually("the namespaces are made", || {
+            fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name == "sleep\n")
+        });
+        for file in ["uid_map", "gid_map"] {
+            fs::write(format!("/proc/{pid}/{file}"), format!("{inside} 100000 1")).expect("we are root");
+        }
+        let entry = Entry {
+            pid,
+            started: None,
+            command: "sh".into(),
+            args: vec!["-c".into(), "echo $(id -u) $(id -G)".into()],
+            environment: Vec::new(),
+            directory: None,
+        };
+        let through = entry.through(&program()).expect("an entry");
+        let result = Command::new("setpriv")
+            .args(["--groups", "4,27"])
+            .arg(through.get_program())
+            .args(through.get_args())
+            .output();
+        sleep.kill().expect("it runs");
+        sleep.wait().expect("it ends");
+        let result = result.expect("setpriv runs");
+        let (output, errors) = (
+            String::from_utf8_lossy(&result.stdout),
+            String::from_utf8_lossy(&result.stderr),
+        );
+        match expected {
+            Some(expected) => assert_eq!(output, expected, "{result:?}"),
+            None => {
+                assert_eq!((result.status.code(), &*output), (Some(125), ""), "{result:?}");
+                assert!(
+                    errors.contains("neither a number 0 nor one for our own 0"),
+                    "{errors}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
 fn every_sandbox_has_a_network_namespace_of_its_own() {
     if !namespaces_and_tap() {
         return;
