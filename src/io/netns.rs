@@ -304,10 +304,23 @@ impl Liveness {
             .and_then(Pid::from_raw);
         let pidfd = match pidfd_open(number.ok_or_else(gone)?, PidfdFlags::empty()) {
             Ok(pidfd) => pidfd,
-            Err(rustix::io::Errno::SRCH) => return Err(gone()),
+            // The last two, by the kernel's version: the number is a mere thread's now.
+            Err(rustix::io::Errno::SRCH | rustix::io::Errno::NOENT | rustix::io::Errno::INVAL) => {
+                return Err(gone());
+            }
             Err(error) => return Err(error.into()),
         };
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).map_err(|_| gone())?;
+        let stat = match fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) => stat,
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {
+                return Err(gone());
+            }
+            // Such as EMFILE: it says nothing about the process.
+            Err(error) => {
+                let text = format!("read /proc/{pid}/stat: {error}");
+                return Err(io::Error::new(error.kind(), text));
+            }
+        };
         let started = start_time(&stat)
             .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat: {stat}")))?;
         let liveness = Self { pid, started, pidfd };
@@ -508,12 +521,24 @@ mod tests {
     }
 
     #[test]
-    fn pid_zero_is_nobody() {
-        for pid in [0, u32::MAX] {
+    fn numbers_that_no_process_has_are_nobodys() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (done, wait) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            let own = u32::try_from(rustix::thread::gettid().as_raw_nonzero().get());
+            sender
+                .send(own.expect("ids are positive"))
+                .expect("somebody listens");
+            wait.recv().expect_err("it is dropped");
+        });
+        for pid in [0, u32::MAX, receiver.recv().expect("it says its id")] {
             assert_eq!(
                 Liveness::of(pid).err().map(|error| error.kind()),
-                Some(io::ErrorKind::NotFound)
+                Some(io::ErrorKind::NotFound),
+                "{pid}"
             );
         }
+        drop(done);
+        thread.join().expect("it ends");
     }
 }

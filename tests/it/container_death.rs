@@ -1,11 +1,15 @@
 //! Containers that end, and devices that they delete.
 
+use std::fs::File;
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+use vswitch::io::netns::Liveness;
 use vswitch_wire::MacAddr;
 
 use crate::support::{
     attacher,
     daemon::{Daemon, PATIENCE, text},
-    within,
+    in_sandbox, within,
 };
 
 #[test]
@@ -70,6 +74,28 @@ fn a_device_that_the_container_deletes_costs_it_its_endpoint_only() {
         "the name is free again"
     );
     daemon.ping("other", "10.82.0.2");
+}
+
+#[test]
+fn a_lack_of_descriptors_is_not_taken_for_a_processes_end() {
+    in_sandbox(
+        "container_death::a_lack_of_descriptors_is_not_taken_for_a_processes_end",
+        || {
+            let limit = Rlimit {
+                current: Some(64),
+                maximum: Some(64),
+            };
+            setrlimit(Resource::Nofile, limit).expect("it is lowered");
+            let mut all: Vec<File> = Vec::new();
+            all.extend(std::iter::from_fn(|| File::open("/dev/null").ok()));
+            // One for the process, none to read about it.
+            all.pop().expect("some were opened");
+            let outcome = Liveness::again(std::process::id(), 0);
+            drop(all);
+            let error = outcome.expect_err("nothing is known").to_string();
+            assert!(error.contains("Too many open files"), "{error}");
+        },
+    );
 }
 
 /// The containers' MAC addresses on `lan`.
