@@ -217,7 +217,7 @@ impl Netlink {
         )
     }
 
-    /// Deletes a route.
+    /// Deletes a route, whoever made it and with whatever metric.
     ///
     /// # Errors
     ///
@@ -225,7 +225,7 @@ impl Netlink {
     pub fn delete_route(&mut self, route: &Route) -> Result<(), NetlinkError> {
         self.command(
             || format!("delete route {route}"),
-            RouteNetlinkMessage::DelRoute(route.message()),
+            RouteNetlinkMessage::DelRoute(route.pattern()),
             0,
         )
     }

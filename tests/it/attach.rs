@@ -7,16 +7,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use vswitch::io::{
-    attach::{AttachError, DEFAULT_TXQUEUELEN, DefaultRoute, Origin},
-    netns::{NetnsError, NetnsTarget},
-    tap,
+use vswitch::{
+    io::{
+        attach::{AttachError, DEFAULT_TXQUEUELEN, DefaultRoute, Origin},
+        netns::{NetnsError, NetnsTarget},
+        tap,
+    },
+    sandbox::Entry,
 };
 use vswitch_wire::MacAddr;
 
 use crate::support::{
     LauncherRole, MAC, attacher, eth0, eventually, idle_sandbox, ip, is_running, namespaces_and_tap, net,
-    skip, target, without_duplicate_address_detection,
+    program, skip, target, without_duplicate_address_detection,
 };
 
 #[test]
@@ -306,6 +309,47 @@ fn default_routes_move_between_interfaces() {
         [ip("10.9.0.1")],
         "a refused request changes nothing"
     );
+}
+
+#[test]
+fn default_routes_that_others_made_are_replaced_too() {
+    if !namespaces_and_tap() {
+        return;
+    }
+    let sandbox = idle_sandbox();
+    let target = target(&sandbox);
+    let mut request = eth0(target.clone());
+    request.link.default_gateways.clear();
+    let _eth0 = attacher().attach(&request).expect("attached");
+    for route in ["via 10.9.0.9 proto boot", "via fd09::9 proto ra"] {
+        let family = if route.contains("::") { "-6" } else { "-4" };
+        let words = format!("{family} route add default {route} metric 100");
+        let entry = Entry {
+            pid: sandbox.pid(),
+            started: None,
+            command: "ip".into(),
+            args: words.split(' ').map(str::to_owned).collect(),
+            environment: Vec::new(),
+            directory: None,
+        };
+        let added = entry.through(&program()).expect("an entry").output();
+        let added = added.expect("the program starts");
+        if added.status.code() == Some(127) {
+            return skip(format_args!("there is no ip command"));
+        }
+        assert!(added.status.success(), "{added:?}");
+    }
+    let gateways = || {
+        let eth0 = attacher().probe(&target, "eth0").expect("probed");
+        sorted(eth0.expect("it exists").default_gateways)
+    };
+    assert_eq!(gateways(), [ip("10.9.0.9"), ip("fd09::9")]);
+    let ours = ["10.9.0.1", "fd09::1"].map(|gateway| DefaultRoute {
+        interface: "eth0".into(),
+        gateway: ip(gateway),
+    });
+    attacher().set_default_routes(&target, &ours).expect("replaced");
+    assert_eq!(gateways(), [ip("10.9.0.1"), ip("fd09::1")]);
 }
 
 #[test]

@@ -64,6 +64,15 @@ impl Route {
         message
     }
 
+    /// What names the route for deletion. The kernel compares all that is said, so origin and scope are not
+    /// (net/ipv4/fib_trie.c: `fib_table_delete`, net/ipv6/route.c: `ip6_route_del`).
+    pub(super) fn pattern(&self) -> RouteMessage {
+        let mut message = self.message();
+        message.header.protocol = RouteProtocol::Unspec;
+        message.header.scope = RouteScope::NoWhere;
+        message
+    }
+
     pub(super) fn from_message(message: &RouteMessage) -> Option<Self> {
         let header = &message.header;
         if header.table != RouteHeader::RT_TABLE_MAIN || header.kind != RouteType::Unicast {
