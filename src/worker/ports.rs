@@ -22,12 +22,21 @@ pub(super) struct Attached {
     pub(super) lost: bool,
 }
 
+impl Attached {
+    fn lose(&mut self, newly_lost: &mut Vec<EndpointId>) {
+        // The control plane needs a while to take the device away; frames for it keep coming.
+        if !std::mem::replace(&mut self.lost, true) {
+            newly_lost.push(self.endpoint);
+        }
+    }
+}
+
 /// The devices of one switch by port number; the gateway's port has none.
 #[derive(Debug, Default)]
 pub(super) struct Devices {
     by_port: Vec<Option<Attached>>,
-    /// Some device was found lost by a write since this was last cleared.
-    pub(super) any_lost: bool,
+    /// What the devices served that were found lost since this was last taken, each one once.
+    pub(super) newly_lost: Vec<EndpointId>,
 }
 
 impl Devices {
@@ -43,10 +52,6 @@ impl Devices {
         self.by_port.get_mut(port.index())?.take()
     }
 
-    pub(super) fn find(&mut self, port: PortId) -> Option<&mut Attached> {
-        self.by_port.get_mut(port.index())?.as_mut()
-    }
-
     pub(super) fn iter(&self) -> impl Iterator<Item = (PortId, &Attached)> {
         self.by_port
             .iter()
@@ -56,7 +61,7 @@ impl Devices {
 
     /// Reads one frame, with its vnet header in front, from the device behind `port`.
     pub(super) fn receive(&mut self, port: PortId, buffer: &mut [u8]) -> Received {
-        let Some(device) = self.find(port) else {
+        let Some(device) = self.by_port.get_mut(port.index()).and_then(Option::as_mut) else {
             return Received::Lost;
         };
         match device.tap.read(buffer) {
@@ -64,7 +69,7 @@ impl Devices {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Empty,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Failed(error),
             Err(error) if tap::is_lost(&error) => {
-                device.lost = true;
+                device.lose(&mut self.newly_lost);
                 Received::Lost
             }
             Err(error) => Received::Failed(error),
@@ -101,8 +106,7 @@ impl Transmit for Devices {
             // EIO is a TAP whose interface is down (B-PORT-2).
             Err(error) => {
                 if tap::is_lost(&error) {
-                    device.lost = true;
-                    self.any_lost = true;
+                    device.lose(&mut self.newly_lost);
                 }
                 EgressOutcome::Dropped(DropReason::Device)
             }

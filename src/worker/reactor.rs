@@ -310,15 +310,11 @@ impl Reactor {
                             .engine
                             .handle_frame(now, port, &mut self.buffer[..len], &mut network.devices);
                     }
-                    Received::Empty => break,
+                    Received::Empty | Received::Lost => break,
                     Received::Failed(error) => {
                         self.read_errors.run(now, |suppressed| {
                             tracing::warn!(%error, suppressed, network = network.spec.name, port = port.index(), "cannot read from a device");
                         });
-                        break;
-                    }
-                    Received::Lost => {
-                        network.devices.any_lost = true;
                         break;
                     }
                 }
@@ -363,12 +359,9 @@ fn settle(network: &mut Network, deadline: &mut Option<Instant>, events: &Unboun
 
 /// Tells the control plane of devices that the kernel took away.
 fn report_lost(network: &mut Network, events: &UnboundedSender<DataPlaneEvent>) {
-    if !std::mem::take(&mut network.devices.any_lost) {
-        return;
-    }
-    for (_, device) in network.devices.iter().filter(|(_, device)| device.lost) {
+    for endpoint in network.devices.newly_lost.drain(..) {
         // Without a receiver the daemon is on its way out.
-        let _ = events.send(DataPlaneEvent::DeviceLost(device.endpoint));
+        let _ = events.send(DataPlaneEvent::DeviceLost(endpoint));
     }
 }
 

@@ -73,7 +73,7 @@ fn networks_on_several_workers_are_apart() {
 }
 
 #[test]
-fn a_device_that_the_container_deletes_is_reported() {
+fn a_device_that_the_container_deletes_is_reported_once() {
     if !namespaces_and_tap() {
         return;
     }
@@ -90,6 +90,11 @@ fn a_device_that_the_container_deletes_is_reported() {
             panic!("no event but {event:?}")
         };
         assert_eq!(lost, endpoint(1, 2));
+        // Until the control plane removes the port, frames for it fail.
+        let pinger = pinger("10.9.1.2");
+        join(&plane, 1, 3, target(&pinger)).await;
+        assert_ne!(exit_code(pinger).await, 0, "a lost device answered");
+        assert!(events.try_recv().is_err(), "it is reported again");
     });
 }
 
