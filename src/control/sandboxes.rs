@@ -27,6 +27,16 @@ pub struct Caller {
     pub uid: u32,
 }
 
+impl Caller {
+    /// Whether a daemon that runs as `ours` may use what is `owner`'s for this caller.
+    ///
+    /// A daemon of the caller's own has no other rights than the caller: then the kernel decides. A
+    /// rootless container's processes, for example, run as subordinate users of the caller's.
+    fn may_use(self, owner: u32, ours: u32) -> bool {
+        [0, ours, owner].contains(&self.uid)
+    }
+}
+
 impl Control {
     /// Takes a network namespace into service and connects it to its networks.
     ///
@@ -224,7 +234,7 @@ fn process(pid: u32, caller: Caller) -> Result<Namespace, ControlError> {
     })
 }
 
-/// Refuses callers who are neither root nor the process's user.
+/// Refuses strangers to the process, see [`Caller::may_use`].
 pub(super) fn check_owner(process: &Liveness, caller: Caller) -> Result<(), ControlError> {
     let pid = process.pid();
     let failed = |error| ControlError::system(format!("read the owner of process {pid}"), error);
@@ -235,7 +245,7 @@ pub(super) fn check_owner(process: &Liveness, caller: Caller) -> Result<(), Cont
             "no process with id {pid} is running"
         )));
     }
-    if caller.uid != 0 && caller.uid != owner {
+    if !caller.may_use(owner, rustix::process::geteuid().as_raw()) {
         return Err(ControlError::ForeignProcess { pid, owner });
     }
     Ok(())
@@ -258,9 +268,7 @@ fn mounted(path: PathBuf, caller: Caller) -> Result<Namespace, ControlError> {
     let owner = opened
         .creator()
         .map_err(|error| ControlError::system(format!("find the owner of {}", path.display()), error))?;
-    // A daemon of the caller's own has no other rights than the caller: then the kernel decides.
-    let ours = rustix::process::geteuid().as_raw();
-    if ![0, ours, owner].contains(&caller.uid) {
+    if !caller.may_use(owner, rustix::process::geteuid().as_raw()) {
         return Err(ControlError::ForeignNamespace { path, owner });
     }
     let identity = opened
@@ -333,6 +341,22 @@ mod tests {
             matches!(stranger, Err(ControlError::ForeignProcess { .. })),
             "{stranger:?}"
         );
+    }
+
+    #[test]
+    fn a_callers_own_daemon_leaves_the_decision_to_the_kernel() {
+        for (caller, owner, ours, expected) in [
+            (1000, 1000, 0, true),
+            (0, 1000, 0, true),
+            (1000, 1001, 0, false),
+            (1000, 100_999, 0, false),
+            (1000, 100_999, 1000, true),
+            (1001, 100_999, 1000, false),
+            (1001, 1000, 1000, false),
+        ] {
+            let allowed = Caller { uid: caller }.may_use(owner, ours);
+            assert_eq!(allowed, expected, "{caller} {owner} {ours}");
+        }
     }
 
     #[test]
