@@ -7,6 +7,7 @@ use axum::{
     extract::{ConnectInfo, Path, Query, State},
 };
 use hyper::StatusCode;
+use tokio::sync::Semaphore;
 
 use super::{
     error::ApiError,
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     control::{ControlError, Stopped, parse_signal},
-    model::Timestamp,
+    model::{Sandbox, Timestamp},
 };
 
 pub(super) async fn list(
@@ -48,22 +49,48 @@ pub(super) async fn list(
         sandboxes.truncate(limit.unwrap_or(usize::MAX));
         let summaries = sandboxes
             .into_iter()
-            .map(|sandbox| views::summary(state, sandbox, now));
-        Ok::<_, ApiError>(summaries.collect())
+            .map(|sandbox| (sandbox.clone(), views::summary(state, sandbox, now)));
+        Ok::<_, ApiError>(summaries.unzip())
     });
-    Ok(Json(containers?))
+    let (sandboxes, mut summaries): (_, Vec<ContainerSummary>) = containers?;
+    for (summary, command) in summaries.iter_mut().zip(commands(sandboxes).await) {
+        summary.command = command.join(" ");
+    }
+    Ok(Json(summaries))
 }
 
 pub(super) async fn inspect(
     State(api): State<Api>,
     Path(term): Path<String>,
 ) -> Result<Json<Container>, ApiError> {
-    let container = api.control.read(|state| {
+    let (sandbox, mut container) = api.control.read(|state| {
         state
             .resolve_sandbox(&term)
-            .map(|sandbox| views::container(state, sandbox))
-    });
-    Ok(Json(container?))
+            .map(|sandbox| (sandbox.clone(), views::container(state, sandbox)))
+    })?;
+    let mut words = commands(vec![sandbox]).await.into_iter().flatten();
+    container.path = words.next().unwrap_or_default();
+    container.args = words.collect();
+    Ok(Json(container))
+}
+
+/// What runs in each of the sandboxes; nothing when that cannot be read in time.
+///
+/// A container can hold up whoever reads its command line. That must cost neither a thread of the runtime
+/// nor the threads of the blocking pool one by one, because the store needs them.
+async fn commands(sandboxes: Vec<Sandbox>) -> Vec<Vec<String>> {
+    static READERS: Semaphore = Semaphore::const_new(4);
+    let read = async {
+        let permit = READERS.acquire().await.ok()?;
+        let reading = tokio::task::spawn_blocking(move || {
+            let commands = sandboxes.iter().map(views::command).collect();
+            drop(permit);
+            commands
+        });
+        reading.await.ok()
+    };
+    let read = tokio::time::timeout(COMMAND_PATIENCE, read).await;
+    read.ok().flatten().unwrap_or_default()
 }
 
 /// Ends the sandbox's process: 204, or 304 when it had ended before.
@@ -103,6 +130,9 @@ pub(super) async fn kill(
     api.control.kill_sandbox(&term, signal, peer.caller()?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
+
+/// A command line takes some 20 µs to read.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(2);
 
 /// moby: `defaultStopTimeout` (daemon/container).
 const STOP_PATIENCE: Duration = Duration::from_secs(10);

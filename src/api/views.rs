@@ -9,6 +9,7 @@ use super::types::{
 };
 use crate::{
     control::{State, route_gateway},
+    io::netns::Liveness,
     model::{self, Endpoint, Namespace, Origin, Sandbox, Subnet, Timestamp},
 };
 
@@ -73,7 +74,7 @@ fn ipam_config(subnet: &Subnet) -> IpamConfig {
     }
 }
 
-/// A sandbox in a list.
+/// A sandbox in a list; its [`command`] is left empty.
 pub(super) fn summary(state: &State, sandbox: &Sandbox, now: Timestamp) -> ContainerSummary {
     let networks = state
         .endpoints_of(sandbox.id)
@@ -97,7 +98,7 @@ pub(super) fn summary(state: &State, sandbox: &Sandbox, now: Timestamp) -> Conta
         names: vec![format!("/{}", sandbox.name)],
         image: String::new(),
         image_id: String::new(),
-        command: command(sandbox).join(" "),
+        command: String::new(),
         created: sandbox.created.seconds(),
         ports: Vec::new(),
         labels: StringMap::new(),
@@ -112,20 +113,19 @@ pub(super) fn summary(state: &State, sandbox: &Sandbox, now: Timestamp) -> Conta
     }
 }
 
-/// A sandbox by itself.
+/// A sandbox by itself; its [`command`] is left empty.
 pub(super) fn container(state: &State, sandbox: &Sandbox) -> Container {
     let key = match &sandbox.namespace {
         Namespace::Path { path, .. } => path.display().to_string(),
         Namespace::Process { pid, .. } => format!("/proc/{pid}/ns/net"),
     };
     let running = sandbox.finished.is_none();
-    let mut command = command(sandbox).into_iter();
     Container {
         id: sandbox.id.to_string(),
         created: sandbox.created.to_string(),
         name: format!("/{}", sandbox.name),
-        path: command.next().unwrap_or_default(),
-        args: command.collect(),
+        path: String::new(),
+        args: Vec::new(),
         state: ContainerState {
             status: if running { "running" } else { "exited" }.into(),
             running,
@@ -256,12 +256,22 @@ fn host_config(state: &State, sandbox: &Sandbox) -> HostConfig {
 }
 
 /// The process's command line, or the namespace's path; empty when the process has ended.
-fn command(sandbox: &Sandbox) -> Vec<String> {
+///
+/// Blocks as long as somebody holds the lock of the process's memory map, which may be for ever: a page
+/// fault on a file system that hangs does.
+pub(super) fn command(sandbox: &Sandbox) -> Vec<String> {
     match &sandbox.namespace {
         Namespace::Path { path, .. } => vec![path.display().to_string()],
         Namespace::Process { .. } if sandbox.finished.is_some() => Vec::new(),
-        Namespace::Process { pid, .. } => {
+        Namespace::Process { pid, start_time } => {
+            let Ok(Some(process)) = Liveness::again(*pid, *start_time) else {
+                return Vec::new();
+            };
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            // While it lives, nobody else has its number.
+            if !process.is_alive().unwrap_or(false) {
+                return Vec::new();
+            }
             let words = line.split(|byte| *byte == 0).filter(|word| !word.is_empty());
             words
                 .map(|word| String::from_utf8_lossy(word).into_owned())

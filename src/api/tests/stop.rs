@@ -159,7 +159,14 @@ async fn a_successor_of_the_process_id_is_not_signalled() {
     let daemon = Daemon::start().await;
     // Our own process; what is stored of it says that it started at another time.
     daemon.sandbox("web", &["bridge"]).await.expect("it is ours");
+    let command = async || {
+        let container = daemon.call("GET", "/containers/web/json", &Value::Null).await.1;
+        let list = daemon.call("GET", "/containers/json", &Value::Null).await.1;
+        [container["Path"].clone(), list[0]["Command"].clone()]
+    };
+    assert!(!command().await.contains(&json!("")), "it is our own");
     fixtures::forge_start_time(&daemon.control, "web");
+    assert_eq!(command().await, ["", ""], "a stranger's command");
     daemon
         .client
         .stop_container("web", 1)
