@@ -18,13 +18,12 @@ impl Control {
     pub(super) fn watch(&self, writer: &mut Writer, sandbox: &Sandbox) {
         let (shared, id, namespace) = (self.downgrade(), sandbox.id, sandbox.namespace.clone());
         let watcher = tokio::spawn(async move {
-            if let Err(error) = end_of(&namespace).await {
-                tracing::error!(sandbox = id.short(), %error, "cannot watch; the sandbox stays until deleted");
-                return;
-            }
-            let Some(control) = revive(&shared) else { return };
-            // A task of its own: dropping the sandbox aborts this one.
-            tokio::spawn(async move { control.sandbox_ended(id).await });
+            definite_end_of(&namespace, id).await;
+            insist(
+                shared,
+                move |control| async move { control.sandbox_ended(id).await },
+            )
+            .await;
         });
         if let Some(earlier) = writer.watchers.insert(sandbox.id, watcher.abort_handle()) {
             earlier.abort();
@@ -36,32 +35,41 @@ impl Control {
         let shared = self.downgrade();
         tokio::spawn(async move {
             while let Some(report) = reports.recv().await {
-                let Some(control) = revive(&shared) else { return };
+                let shared = Weak::clone(&shared);
                 match report {
-                    DataPlaneEvent::DeviceLost(endpoint) => control.device_lost(endpoint).await,
-                }
+                    DataPlaneEvent::DeviceLost(endpoint) => {
+                        tokio::spawn(insist(shared, move |control| async move {
+                            control.device_lost(endpoint).await
+                        }))
+                    }
+                };
             }
         });
     }
 
     /// Does what the end of a sandbox asks for, unless that has been done already.
-    pub(super) async fn sandbox_ended(&self, id: SandboxId) {
-        let Ok(mut writer) = self.writer().await else {
-            return;
-        };
-        let Some(sandbox) = self.read(|state| state.sandbox(id).cloned()) else {
-            return;
-        };
-        if sandbox.finished.is_none()
-            && let Err(error) = self.bury(&mut writer, sandbox).await
-        {
-            tracing::warn!(sandbox = id.short(), %error, "cleaning up after a container that has ended");
+    ///
+    /// # Errors
+    ///
+    /// As of [`bury`](Self::bury), and the daemon is ending.
+    pub(super) async fn sandbox_ended(&self, id: SandboxId) -> Result<(), ControlError> {
+        let mut writer = self.writer().await?;
+        match self.read(|state| state.sandbox(id).cloned()) {
+            Some(sandbox) if sandbox.finished.is_none() => self.bury(&mut writer, sandbox).await,
+            _ => Ok(()),
         }
     }
 
     /// Does what a container's end asks for: its endpoints go, and itself unless it is to be kept.
+    ///
+    /// # Errors
+    ///
+    /// It could not be stored; nothing has changed then. After [`ControlError::Teardown`] it is done.
     pub(super) async fn bury(&self, writer: &mut Writer, sandbox: Sandbox) -> Result<(), ControlError> {
-        self.shared.events.sandbox("die", &sandbox);
+        // It dies once, even if it is buried at the second attempt only.
+        if writer.dead.insert(sandbox.id) {
+            self.shared.events.sandbox("die", &sandbox);
+        }
         if sandbox.auto_remove {
             return self.drop_sandbox(writer, sandbox, Container::Gone).await;
         }
@@ -81,21 +89,20 @@ impl Control {
         torn_down.outcome()
     }
 
-    async fn device_lost(&self, id: EndpointId) {
-        let Ok(mut writer) = self.writer().await else {
-            return;
-        };
+    async fn device_lost(&self, id: EndpointId) -> Result<(), ControlError> {
+        let mut writer = self.writer().await?;
         let found = self.read(|state| {
             let endpoint = state.endpoint(id)?.clone();
             let sandbox = state.sandbox(endpoint.sandbox)?.clone();
             Some((endpoint, sandbox))
         });
         // Not there: it was removed in the meantime.
-        let Some((endpoint, sandbox)) = found else { return };
-        let name = sandbox.name.clone();
-        let cleaned = if is_alive(&sandbox.namespace).unwrap_or(true) {
+        let Some((endpoint, sandbox)) = found else {
+            return Ok(());
+        };
+        if is_alive(&sandbox.namespace).unwrap_or(true) {
             tracing::warn!(
-                sandbox = name,
+                sandbox = sandbox.name,
                 interface = endpoint.interface,
                 "the container deleted its device"
             );
@@ -103,17 +110,54 @@ impl Control {
                 .await
         } else {
             self.bury(&mut writer, sandbox).await
-        };
-        if let Err(error) = cleaned {
-            tracing::warn!(sandbox = name, %error, "cleaning up after a lost device");
         }
     }
 }
 
 /// How often a namespace path is looked at: nothing tells that a mount has gone, and one stat costs 2 µs.
-const PATH_INTERVAL: Duration = Duration::from_secs(2);
+/// What has failed is tried again after as long.
+const PATH_INTERVAL: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2000 });
+
+/// Waits until the namespace is no longer the one that was handed to us, however often looking at it fails.
+async fn definite_end_of(namespace: &Namespace, id: SandboxId) {
+    let mut logged = false;
+    while let Err(error) = end_of(namespace).await {
+        if !std::mem::replace(&mut logged, true) {
+            tracing::warn!(sandbox = id.short(), %error, "cannot look at the container; trying on");
+        }
+        tokio::time::sleep(PATH_INTERVAL).await;
+    }
+}
+
+/// Repeats a command until it succeeds, there is no more control plane, or repeating cannot help.
+async fn insist<F>(shared: Weak<Shared>, command: impl Fn(Control) -> F)
+where
+    F: Future<Output = Result<(), ControlError>> + Send + 'static,
+{
+    let mut logged = false;
+    while let Some(control) = revive(&shared) {
+        // A task of its own: dropping a sandbox aborts the one that watches it.
+        match tokio::spawn(command(control)).await {
+            Ok(Ok(()) | Err(ControlError::ShuttingDown)) | Err(_) => return,
+            Ok(Err(error @ ControlError::Teardown(_))) => {
+                tracing::warn!(%error, "cleaning up after a container");
+                return;
+            }
+            Ok(Err(error)) => {
+                if !std::mem::replace(&mut logged, true) {
+                    tracing::error!(%error, "cannot clean up after a container; trying on");
+                }
+            }
+        }
+        tokio::time::sleep(PATH_INTERVAL).await;
+    }
+}
 
 /// Waits until the namespace is no longer the one that was handed to us.
+///
+/// # Errors
+///
+/// It cannot be looked at; whether it has ended is unknown then.
 pub(super) async fn end_of(namespace: &Namespace) -> io::Result<()> {
     match namespace {
         Namespace::Process { pid, start_time } => {
@@ -137,4 +181,39 @@ pub(super) async fn end_of(namespace: &Namespace) -> io::Result<()> {
 
 fn revive(shared: &Weak<Shared>) -> Option<Control> {
     shared.upgrade().map(|shared| Control { shared })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        fs,
+        os::unix::fs::{MetadataExt, symlink},
+    };
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_cannot_be_looked_at_has_not_ended() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("netns");
+        // A link to itself: stat fails with ELOOP, even for root.
+        symlink(&path, &path).expect("the directory is ours");
+        let found = fs::metadata(directory.path()).expect("it is there");
+        let namespace = Namespace::Path {
+            path: path.clone(),
+            device: found.dev(),
+            inode: found.ino(),
+        };
+        let watcher = tokio::spawn(async move {
+            definite_end_of(&namespace, SandboxId::from_bytes([1; 32])).await;
+        });
+        tokio::time::sleep(3 * PATH_INTERVAL).await;
+        fs::remove_file(&path).expect("it is ours");
+        symlink(directory.path(), &path).expect("the directory is ours");
+        tokio::time::sleep(3 * PATH_INTERVAL).await;
+        assert!(!watcher.is_finished(), "it is what it was");
+        fs::remove_file(&path).expect("it is ours");
+        let ended = tokio::time::timeout(Duration::from_secs(10), watcher).await;
+        ended.expect("nothing is there").expect("no panic");
+    }
 }

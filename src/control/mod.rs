@@ -9,7 +9,7 @@
 //! stored endpoint again or forgets those whose container has gone.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak},
@@ -199,6 +199,8 @@ struct Shared {
 struct Writer {
     addresses: HashMap<NetworkId, Addresses>,
     watchers: HashMap<SandboxId, AbortHandle>,
+    /// Sandboxes whose end has been told but not stored yet.
+    dead: HashSet<SandboxId>,
     is_closed: bool,
 }
 

@@ -169,6 +169,7 @@ impl Control {
         let torn_down = self
             .remove_endpoints(writer, sandbox, endpoints, container, vec![fate])
             .await?;
+        writer.dead.remove(&sandbox.id);
         if let Some(watcher) = writer.watchers.remove(&sandbox.id) {
             watcher.abort();
         }

@@ -33,7 +33,8 @@ impl Control {
     ///
     /// # Errors
     ///
-    /// There is no such sandbox, vswitchd does not know its process, or the process is not the caller's.
+    /// There is no such sandbox, vswitchd does not know its process, the process is not the caller's, or the
+    /// end could not be stored.
     pub async fn stop_sandbox(
         &self,
         term: &str,
@@ -54,7 +55,7 @@ impl Control {
                     control.must_end(&sandbox).await?;
                 }
             }
-            control.sandbox_ended(sandbox.id).await;
+            control.sandbox_ended(sandbox.id).await?;
             Ok(Stopped::Now)
         })
         .await
@@ -78,8 +79,7 @@ impl Control {
         }
         self.detached(async move {
             control.must_end(&sandbox).await?;
-            control.sandbox_ended(sandbox.id).await;
-            Ok(())
+            control.sandbox_ended(sandbox.id).await
         })
         .await
     }
