@@ -9,7 +9,7 @@ use std::{
     io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
@@ -26,7 +26,8 @@ pub struct Store {
 
 #[derive(Debug)]
 struct Shared {
-    database: Database,
+    /// `None` after a failure of the file system, until the next attempt.
+    database: Mutex<Option<Database>>,
     path: PathBuf,
     /// Held as long as the store is open.
     _lock: File,
@@ -86,10 +87,9 @@ impl Store {
             .map_err(|error| StoreError::io("create", directory, error))?;
         let lock = lock(&directory.join(LOCK_FILE))?;
         let path = directory.join(STATE_FILE);
-        let database = Database::create(&path).map_err(|error| StoreError::redb(&path, error))?;
         let store = Self {
             shared: Arc::new(Shared {
-                database,
+                database: Mutex::default(),
                 path,
                 _lock: lock,
             }),
@@ -142,8 +142,8 @@ impl Store {
     }
 
     fn write(&self, changes: Vec<Change>) -> Result<(), StoreError> {
-        self.attempt(|| {
-            let transaction = self.shared.database.begin_write()?;
+        self.attempt(|database| {
+            let transaction = database.begin_write()?;
             for change in changes {
                 let (table, key, document) = match change {
                     Change::PutEndpoint(endpoint) => {
@@ -166,8 +166,8 @@ impl Store {
     }
 
     fn all<T: DeserializeOwned>(&self, definition: Table) -> Result<Vec<T>, StoreError> {
-        let documents = self.attempt(|| {
-            let transaction = self.shared.database.begin_read()?;
+        let documents = self.attempt(|database| {
+            let transaction = database.begin_read()?;
             let table = match transaction.open_table(definition) {
                 Ok(table) => table,
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
@@ -207,8 +207,8 @@ impl Store {
         key: &str,
         fresh: impl FnOnce() -> Result<String, StoreError>,
     ) -> Result<String, StoreError> {
-        let found = self.attempt(|| {
-            let transaction = self.shared.database.begin_read()?;
+        let found = self.attempt(|database| {
+            let transaction = database.begin_read()?;
             match transaction.open_table(META) {
                 Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_owned())),
                 Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
@@ -219,16 +219,36 @@ impl Store {
             return Ok(found);
         }
         let value = fresh()?;
-        self.attempt(|| {
-            let transaction = self.shared.database.begin_write()?;
+        self.attempt(|database| {
+            let transaction = database.begin_write()?;
             transaction.open_table(META)?.insert(key, value.as_str())?;
             Ok(transaction.commit()?)
         })?;
         Ok(value)
     }
 
-    fn attempt<T>(&self, operation: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, StoreError> {
-        operation().map_err(|error| StoreError::redb(&self.shared.path, error))
+    /// Runs a transaction. After a failure of the file system redb refuses everything (`PreviousIo`) until
+    /// the file is opened again, which the next attempt does: a disk may be full for a moment only. The lock
+    /// file stays locked meanwhile.
+    fn attempt<T>(
+        &self,
+        operation: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, StoreError> {
+        let path = &self.shared.path;
+        let mut kept = self
+            .shared
+            .database
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let database = match kept.take() {
+            Some(database) => database,
+            None => Database::create(path).map_err(|error| StoreError::redb(path, error))?,
+        };
+        let outcome = operation(&database);
+        if !matches!(outcome, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
+            *kept = Some(database);
+        }
+        outcome.map_err(|error| StoreError::redb(path, error))
     }
 }
 
@@ -339,6 +359,10 @@ fn json(object: &impl Serialize) -> Result<Vec<u8>, redb::Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use redb::{StorageBackend, backends::InMemoryBackend};
+
     use super::*;
     use crate::control::fixtures;
 
@@ -391,6 +415,65 @@ mod tests {
                 ..sandbox
             }
         );
+    }
+
+    #[tokio::test]
+    async fn a_failure_of_the_file_system_is_over_when_it_is_over() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (network, _, _) = fixtures::objects();
+        let store = Store::open(directory.path()).expect("a fresh store");
+        let disk = FullDisk::default();
+        let database = Database::builder().create_with_backend(disk.clone());
+        *store.shared.database.lock().expect("nobody panicked") = Some(database.expect("it has room"));
+        disk.full.store(true, Ordering::Relaxed);
+        let put = || vec![Change::PutNetwork(network.clone())];
+        let error = store.commit(put()).await.expect_err("it is full").to_string();
+        assert!(error.contains("no storage space"), "{error}");
+        store.commit(put()).await.expect("the file has room");
+        assert_eq!(store.load().expect("it parses").networks, [network]);
+        let error = Store::open(directory.path()).expect_err("it is locked");
+        assert!(matches!(error, StoreError::Locked { .. }), "{error}");
+    }
+
+    /// In memory, and with room until it is said to be full.
+    #[derive(Debug, Clone, Default)]
+    struct FullDisk {
+        content: Arc<InMemoryBackend>,
+        full: Arc<AtomicBool>,
+    }
+
+    impl FullDisk {
+        fn check(&self) -> io::Result<()> {
+            if self.full.load(Ordering::Relaxed) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    }
+
+    impl StorageBackend for FullDisk {
+        fn len(&self) -> io::Result<u64> {
+            self.content.len()
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.content.read(offset, out)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.check()?;
+            self.content.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.check()?;
+            self.content.sync_data()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.check()?;
+            self.content.write(offset, data)
+        }
     }
 
     #[tokio::test]
