@@ -26,6 +26,13 @@ pub fn default_state_dir() -> PathBuf {
     User::current().state_dir()
 }
 
+/// The directory above the state directory that must be made and checked before it; `None` where it is
+/// the user's or the system's own. In `/tmp` whoever comes first owns it.
+pub fn shared_parent(state_dir: &Path) -> Option<PathBuf> {
+    let fallback = User::current().fallback();
+    state_dir.starts_with(&fallback).then_some(fallback)
+}
+
 /// Checks that nobody but this user and root decides what is in a directory: whoever owned it, or the
 /// link that leads to it, could put a socket or a database of theirs in our place.
 ///
@@ -167,6 +174,18 @@ mod tests {
             ..alice()
         };
         assert_eq!(moved.state_dir(), Path::new("/data/alice/vswitch"));
+    }
+
+    #[test]
+    fn a_state_directory_in_tmp_has_a_parent_to_check() {
+        let bare = User {
+            home: None,
+            ..User::current()
+        };
+        let fallback = bare.fallback();
+        assert_eq!(shared_parent(&fallback.join("state")), Some(fallback));
+        assert_eq!(shared_parent(Path::new("/var/lib/vswitch")), None);
+        assert_eq!(shared_parent(&alice().state_dir()), None);
     }
 
     #[test]

@@ -128,6 +128,9 @@ async fn serve_until(stopped: impl Future<Output = ()> + Send + 'static, config:
     if let Some(dir) = config.socket.path().parent() {
         make_private_dir(dir)?;
     }
+    if let Some(dir) = paths::shared_parent(&config.state_dir) {
+        make_private_dir(&dir)?;
+    }
     make_private_dir(&config.state_dir)?;
     let (listener, _socket_file) = config.socket.listen()?;
     let (dataplane, reports) =
