@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
@@ -88,6 +89,9 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Time for what is left to do when everything has been cleaned up: closing files.
+const LAST_PATIENCE: Duration = Duration::from_secs(1);
+
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const ANOTHER: u8 = 3;
@@ -103,7 +107,13 @@ fn run(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the control threads")?;
-    runtime.block_on(serve(config))
+    let served = runtime.block_on(serve(config));
+    // Dropping the runtime would wait for its blocking tasks, of which one may hang.
+    match served {
+        Ok(()) => runtime.shutdown_timeout(LAST_PATIENCE),
+        Err(_) => runtime.shutdown_background(),
+    }
+    served
 }
 
 async fn serve(config: Config) -> Result<()> {

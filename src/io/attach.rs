@@ -13,11 +13,13 @@ use std::{
     net::IpAddr,
     os::fd::OwnedFd,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use vswitch_wire::MacAddr;
 
@@ -159,7 +161,7 @@ impl AttachClient {
             .stdin(Stdio::from(far))
             .stdout(Stdio::null())
             .spawn()
-            .map(Process)
+            .map(|child| Process(Some(child)))
             .map_err(|source| AttachError::failed(format!("start {}", self.program.display()), source))?;
         let exchange = || {
             message::send(&near, request, None)?;
@@ -172,11 +174,13 @@ impl AttachClient {
             Ok(Some(Some((reply, descriptor)))) => Ok((reply?, descriptor)),
             Ok(Some(None)) => {
                 let status = process
-                    .0
-                    .wait()
+                    .wait(deadline)
                     .map_err(|source| AttachError::failed("wait for the attach process", source))?;
-                Err(AttachError::Process {
-                    status: status.to_string(),
+                Err(match status {
+                    Some(status) => AttachError::Process {
+                        status: status.to_string(),
+                    },
+                    None => AttachError::Deadline { after: self.deadline },
                 })
             }
             Ok(None) => Err(AttachError::Deadline { after: self.deadline }),
@@ -382,6 +386,10 @@ pub const DEFAULT_TXQUEUELEN: u32 = 4096;
 /// Time for one operation: a thousand times what it needs on an idle machine.
 const DEADLINE: Duration = Duration::from_secs(5);
 
+/// Time for a killed process to end, of which it needs a thousandth. In an uninterruptible wait of the
+/// kernel's it may take for ever.
+const KILL_PATIENCE: Duration = Duration::from_millis(200);
+
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Request {
     Attach(AttachRequest),
@@ -414,19 +422,41 @@ enum Reply {
 }
 
 /// An attach process. Its answer is the last thing it does, so it is not waited for any longer than that.
-struct Process(Child);
+struct Process(Option<Child>);
+
+impl Process {
+    /// How it ended; `None` if it has not until the deadline.
+    fn wait(&mut self, deadline: Instant) -> io::Result<Option<ExitStatus>> {
+        let Some(child) = &mut self.0 else { return Ok(None) };
+        let pidfd = pidfd_open(Pid::from_child(child), PidfdFlags::empty())?;
+        if !message::wait_readable(&pidfd, deadline)? {
+            return Ok(None);
+        }
+        let status = child.wait()?;
+        self.0 = None;
+        Ok(Some(status))
+    }
+}
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Both fail only when the process has been waited for already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let Some(child) = &mut self.0 else { return };
+        // Fails only when the process has ended already.
+        let _ = child.kill();
+        if !matches!(self.wait(Instant::now() + KILL_PATIENCE), Ok(Some(_)))
+            && let Some(mut child) = self.0.take()
+        {
+            // Without a thread it stays a zombie until the daemon ends.
+            let _ = thread::Builder::new()
+                .name("reaper".into())
+                .spawn(move || child.wait());
+        }
     }
 }
 
 impl fmt::Debug for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Process({})", self.0.id())
+        write!(f, "Process({:?})", self.0.as_ref().map(Child::id))
     }
 }
 
