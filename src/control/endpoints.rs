@@ -235,24 +235,34 @@ impl Control {
     }
 
     /// Makes the devices of new endpoints and sets the routes; on failure none of the devices is left.
+    ///
+    /// A container that had no network of ours may have a default route of its own, which ours replaces.
+    /// Nobody could restore it, so routes come when no other device can fail any more: with the last device,
+    /// or behind all of them.
     async fn make_devices(&self, sandbox: &Sandbox, endpoints: &[Endpoint]) -> Result<(), ControlError> {
         let target = target(&sandbox.namespace);
         let (before, after) = (
             self.routes_with(sandbox.id, &[]),
             self.routes_with(sandbox.id, endpoints),
         );
+        let last = endpoints.last().map(|endpoint| &endpoint.interface);
+        let earlier = endpoints.iter().map(|endpoint| &endpoint.interface);
+        let routes_follow = earlier
+            .filter(|name| Some(*name) != last)
+            .any(|name| after.iter().any(|route| route.interface == *name));
+        let brought: &[DefaultRoute] = if routes_follow { &[] } else { &after };
         let mut made: Vec<&Endpoint> = Vec::new();
         let mut outcome = Ok(());
         for endpoint in endpoints {
-            let (link, spec) = self.describe(sandbox, endpoint, &after);
+            let (link, spec) = self.describe(sandbox, endpoint, brought);
             outcome = self.shared.attacher.attach(target.clone(), link, spec).await;
             if outcome.is_err() {
                 break;
             }
             made.push(endpoint);
         }
-        // The devices brought their own default routes along; others that no longer hold must go.
-        if outcome.is_ok() && !before.is_empty() && before != after {
+        // Routes that a device has not brought along; and others that no longer hold must go.
+        if outcome.is_ok() && (routes_follow || (!before.is_empty() && before != after)) {
             outcome = self.shared.attacher.set_routes(target.clone(), after).await;
         }
         let Err(error) = outcome else { return Ok(()) };

@@ -19,8 +19,9 @@ async fn a_sandbox_gets_a_device_for_each_network() {
     assert_eq!(
         daemon.devices.take_log(),
         [
-            "attach web/eth0 02:42:ac:11:00:02 172.17.0.2/16 mtu 1500 via 172.17.0.1",
+            "attach web/eth0 02:42:ac:11:00:02 172.17.0.2/16 mtu 1500 via ",
             "attach web/eth1 02:00:00:00:00:07 10.1.0.77/24 mtu 1500 via ",
+            "routes eth0 172.17.0.1",
         ]
     );
     assert_eq!(created.endpoints[1].ipv4_address, "10.1.0.77/24");
@@ -361,6 +362,36 @@ async fn a_failing_device_rolls_everything_back() {
         ["n1", "n2"],
         "what was rolled back is not stored either"
     );
+}
+
+#[tokio::test]
+async fn a_refused_sandbox_keeps_its_own_default_routes() {
+    let daemon = Daemon::start().await;
+    daemon.network("four", "10.1.0.0/24").await;
+    let body = json!({"Name": "six", "EnableIPv4": false, "EnableIPv6": true, "IPAM": {"Config": [{"Subnet": "fd00:1::/64"}]}});
+    let (status, answer) = daemon.call("POST", "/networks/create", &body).await;
+    assert_eq!(status, 201, "{answer}");
+    for (networks, refused) in [
+        (["four", "six"], "attach web/eth1"),
+        (["six", "four"], "attach web/eth1"),
+        (["bridge", "four"], "attach web/eth1"),
+        (["four", "bridge"], "attach web/eth0"),
+    ] {
+        daemon.devices.refuse(refused);
+        refusal(daemon.sandbox("web", &networks).await);
+        let log = daemon.devices.take_log();
+        let routed = log.iter().any(|line| {
+            line.starts_with("routes") || (line.starts_with("attach") && !line.ends_with("via "))
+        });
+        assert!(!routed, "{log:?}");
+    }
+    daemon.devices.refuse("");
+    daemon
+        .sandbox("web", &["four", "six"])
+        .await
+        .expect("all is well");
+    let log = daemon.devices.take_log();
+    assert_eq!(log[2..], ["routes eth0 10.1.0.1,eth1 fd00:1::1"], "{log:?}");
 }
 
 #[tokio::test]
