@@ -48,6 +48,10 @@ impl DaemonSocket {
                 fs::remove_file(path).map_err(|error| self.explain("remove the stale socket", error))?;
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                let text = format!("listen on {self}: something else than a socket is there");
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
             Err(error) => return Err(self.explain("listen on", error)),
         }
         let listener = UnixListener::bind(path).map_err(|error| self.explain("listen on", error))?;
@@ -176,7 +180,13 @@ mod tests {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let socket = DaemonSocket::new(directory.path().join("precious"));
         fs::write(socket.path(), "text").expect("the directory is ours");
-        socket.listen().expect_err("a file is in the way");
+        let error = socket.listen().expect_err("a file is in the way");
+        assert!(
+            error
+                .to_string()
+                .ends_with("something else than a socket is there"),
+            "{error}"
+        );
         assert_eq!(
             fs::read_to_string(socket.path()).expect("it is still there"),
             "text"
