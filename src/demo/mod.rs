@@ -6,6 +6,7 @@
 //! with an error, after everything that it made has been removed.
 
 mod agent;
+mod interrupt;
 mod stage;
 
 pub use agent::run as run_agent;

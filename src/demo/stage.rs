@@ -3,7 +3,7 @@
 use std::{
     env,
     io::{self, BufRead, BufReader, Write as _},
-    os::unix::process::ExitStatusExt,
+    os::unix::process::{CommandExt, ExitStatusExt},
     path::PathBuf,
     process::{Child, ChildStdout, Command, Stdio},
     thread,
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use super::AGENT;
+use super::{AGENT, interrupt::Interrupt};
 
 /// A running daemon with the sandboxes that the demo put up.
 pub(super) struct Stage {
@@ -21,12 +21,14 @@ pub(super) struct Stage {
     sandboxes: Vec<Child>,
     program: PathBuf,
     dir: TempDir,
+    interrupt: Interrupt,
 }
 
 impl Stage {
     /// Starts the daemon and waits until it answers.
     pub(super) fn open() -> Result<Self> {
         let program = env::current_exe().context("find this program")?;
+        let interrupt = Interrupt::watch()?;
         let dir = tempfile::Builder::new().prefix("vswitch-demo-").tempdir()?;
         writeln!(
             io::stdout(),
@@ -41,6 +43,8 @@ impl Stage {
             .arg(dir.path().join("state"))
             .args(["--log-level", "warn"])
             .stdin(Stdio::null())
+            // What a terminal sends to all is for the demo alone, which ends its children in order.
+            .process_group(0)
             .spawn()
             .context("start the daemon")?;
         let mut stage = Self {
@@ -48,6 +52,7 @@ impl Stage {
             sandboxes: Vec::new(),
             program,
             dir,
+            interrupt,
         };
         let deadline = Instant::now() + START;
         while stage.output(&["info"]).is_err() {
@@ -78,6 +83,7 @@ impl Stage {
 
     /// Runs a command; its output.
     pub(super) fn quietly(&self, args: &[&str]) -> Result<String> {
+        self.interrupt.check()?;
         self.output(args)
             .with_context(|| format!("`vswitch {}`", args.join(" ")))
     }
@@ -96,7 +102,8 @@ impl Stage {
             .arg("--host")
             .arg(self.dir.path().join("api.sock"))
             .args(args)
-            .stdin(Stdio::null());
+            .stdin(Stdio::null())
+            .process_group(0);
         command
     }
 

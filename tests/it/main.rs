@@ -7,6 +7,7 @@ mod cli;
 mod commands;
 mod container_death;
 mod dataplane;
+mod demo;
 mod docker;
 mod hostile_neighbour;
 mod idle;
