@@ -5,10 +5,13 @@
 use std::{
     env,
     ffi::OsString,
-    fs, io,
-    os::unix::fs::MetadataExt,
+    fs::{self, File},
+    io,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
+
+use rustix::{fs::FlockOperation, io::Errno};
 
 /// The API socket that `vswitchd` listens on and `vswitch` calls when nobody names another one.
 ///
@@ -31,6 +34,26 @@ pub fn default_state_dir() -> PathBuf {
 pub fn shared_parent(state_dir: &Path) -> Option<PathBuf> {
     let fallback = User::current().fallback();
     state_dir.starts_with(&fallback).then_some(fallback)
+}
+
+/// Locks a file, which is made if it is missing; `None` if another process holds it. The kernel releases it when
+/// the file is closed.
+///
+/// # Errors
+///
+/// Those of open(2) and flock(2).
+pub fn lock_file(path: &Path) -> io::Result<Option<File>> {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(file)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Checks that nobody but this user and root decides what is in a directory: whoever owned it, or the

@@ -4,15 +4,11 @@ use std::{
     fmt,
     fs::{self, File},
     io,
-    os::unix::{
-        fs::{OpenOptionsExt, PermissionsExt},
-        net::UnixStream as BlockingUnixStream,
-    },
+    os::unix::{fs::PermissionsExt, net::UnixStream as BlockingUnixStream},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
-use rustix::{fs::FlockOperation, io::Errno};
 use tokio::net::UnixListener;
 
 /// The daemon's address: a unix socket's path, written `unix:///run/vswitch.sock`.
@@ -69,18 +65,9 @@ impl DaemonSocket {
     fn lock(&self) -> io::Result<File> {
         let mut path = self.path().as_os_str().to_owned();
         path.push(".lock");
-        let file = File::options()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(|error| self.explain("lock", error))?;
-        match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(file),
-            Err(Errno::WOULDBLOCK) => Err(self.taken()),
-            Err(error) => Err(self.explain("lock", error.into())),
-        }
+        crate::paths::lock_file(Path::new(&path))
+            .map_err(|error| self.explain("lock", error))?
+            .ok_or_else(|| self.taken())
     }
 
     fn taken(&self) -> io::Error {

@@ -5,18 +5,20 @@
 //! either all of them or none, and an endpoint whose device was never made is made then.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
-use rustix::fs::FlockOperation;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::model::{Endpoint, EndpointId, Network, NetworkId, Sandbox, SandboxId};
+use crate::{
+    model::{Endpoint, EndpointId, Network, NetworkId, Sandbox, SandboxId},
+    paths,
+};
 
 /// The daemon's state on disk; clones share one file.
 #[derive(Debug, Clone)]
@@ -334,22 +336,13 @@ const HOST_ID: &str = "host-id";
 const STATE_FILE: &str = "state.redb";
 const LOCK_FILE: &str = "vswitchd.lock";
 
-/// Takes the lock that says which daemon owns the directory; the kernel releases it when we end.
+/// Takes the lock that says which daemon owns the directory.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| StoreError::io("open", path, error))?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Locked {
+    paths::lock_file(path)
+        .map_err(|error| StoreError::io("lock", path, error))?
+        .ok_or_else(|| StoreError::Locked {
             path: path.to_owned(),
-        }),
-        Err(error) => Err(StoreError::io("lock", path, error.into())),
-    }
+        })
 }
 
 fn json(object: &impl Serialize) -> Result<Vec<u8>, redb::Error> {

@@ -62,7 +62,7 @@ impl Gateway {
         Self {
             mac: spec.gateway_mac,
             addresses: spec.gateways.clone(),
-            link_local: link_local(spec.gateway_mac),
+            link_local: spec.gateway_mac.link_local(),
             internal: spec.internal,
             neighbours: Arc::new([]),
             errors: Allowance::default(),
@@ -330,12 +330,6 @@ impl Gateway {
 
 /// RFC 5227 §1.1.
 const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
-
-/// The link-local address of a station: modified EUI-64 (RFC 4291 appendix A).
-pub(super) fn link_local(mac: MacAddr) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 0x02, b, c, 0xff, 0xfe, d, e, f])
-}
 
 /// Starts a frame anew.
 fn begin(reply: &mut Vec<u8>, dst: MacAddr, src: MacAddr, ethertype: EtherType) {

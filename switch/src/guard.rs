@@ -93,7 +93,7 @@ impl GuardFilter {
             mac: guard.mac,
             v4,
             v6,
-            eui64: eui64_link_local(guard.mac),
+            eui64: guard.mac.link_local(),
             link_local: guard.link_local,
             forbidden: guard.forbidden.clone(),
         }
@@ -304,11 +304,6 @@ impl GuardFilter {
         };
         may_be_ours && !self.forbidden.contains(&address)
     }
-}
-
-fn eui64_link_local(mac: MacAddr) -> Ipv6Addr {
-    let [a, b, c, d, e, f] = mac.0;
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
 }
 
 /// fe80::/64 (RFC 4291 §2.5.6).

@@ -1,6 +1,10 @@
 //! Ethernet addresses.
 
-use std::{fmt, net::Ipv4Addr, str::FromStr};
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+    str::FromStr,
+};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
@@ -33,6 +37,12 @@ impl MacAddr {
     pub const fn from_ipv4(address: Ipv4Addr) -> Self {
         let [a, b, c, d] = address.octets();
         Self([0x02, 0x42, a, b, c, d])
+    }
+
+    /// The IPv6 link-local address that follows from this one: modified EUI-64 (RFC 4291, appendix A).
+    pub const fn link_local(self) -> Ipv6Addr {
+        let [a, b, c, d, e, f] = self.0;
+        Ipv6Addr::from_octets([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
     }
 
     /// Whether the group bit is set; true for broadcast.
@@ -97,6 +107,13 @@ impl FromStr for MacAddr {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_local_address_follows_from_the_mac() {
+        // RFC 4291, appendix A: the universal/local bit is inverted.
+        let mac = MacAddr([0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde]);
+        assert_eq!(mac.link_local().to_string(), "fe80::3656:78ff:fe9a:bcde");
+    }
 
     #[test]
     fn text_goes_both_ways() {

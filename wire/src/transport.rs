@@ -43,7 +43,20 @@ pub(crate) enum NoTransport {
     Protocol,
 }
 
-impl Transport {
+/// What a whole IP packet in a frame carries, whatever it is: offsets from the start of the frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    version: IpVersion,
+    protocol: IpProtocol,
+    /// The IP header.
+    l3: usize,
+    /// What follows the IP header and its extensions.
+    pub(crate) start: usize,
+    /// The end of the packet by its IP length; what follows is padding.
+    pub(crate) end: usize,
+}
+
+impl Load {
     #[inline]
     pub(crate) fn locate(frame: &[u8]) -> Result<Self, NoTransport> {
         let network = NetworkLayer::parse(frame)?;
@@ -71,8 +84,28 @@ impl Transport {
         if upper_layer.fragment.is_some_and(|fragment| !fragment.is_whole()) {
             return Err(NoTransport::Fragment);
         }
-        let segment = &packet[upper_layer.offset..len];
-        let (protocol, header_len) = match upper_layer.protocol {
+        Ok(Self {
+            version,
+            protocol: upper_layer.protocol,
+            l3,
+            start: l3 + upper_layer.offset,
+            end: l3 + len,
+        })
+    }
+}
+
+impl Transport {
+    #[inline]
+    pub(crate) fn locate(frame: &[u8]) -> Result<Self, NoTransport> {
+        let Load {
+            version,
+            protocol,
+            l3,
+            start: l4,
+            end,
+        } = Load::locate(frame)?;
+        let segment = &frame[l4..end];
+        let (protocol, header_len) = match protocol {
             IpProtocol::TCP => {
                 let &[_, _, _, _, _, _, _, _, _, _, _, _, data_offset, ..] = segment else {
                     return Err(NoTransport::Malformed(Malformed::Truncated));
@@ -89,14 +122,13 @@ impl Transport {
         if header_len > segment.len() {
             return Err(NoTransport::Malformed(Malformed::Truncated));
         }
-        let l4 = l3 + upper_layer.offset;
         Ok(Self {
             version,
             protocol,
             l3,
             l4,
             payload: l4 + header_len,
-            end: l3 + len,
+            end,
         })
     }
 

@@ -7,9 +7,8 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned, little_endian::U16};
 
 use crate::{
-    EtherType, Gso, GsoKind, IpVersion, Ipv4Packet, Ipv6Header, Ipv6Packet, NetworkLayer, Offload,
-    PartialChecksum, TcpHeader, UdpHeader, checksum,
-    transport::{L4, NoTransport, Transport},
+    Gso, GsoKind, IpVersion, Offload, PartialChecksum, TcpHeader, UdpHeader, checksum,
+    transport::{L4, Load, NoTransport, Transport},
 };
 
 /// What a TAP with `IFF_VNET_HDR`, a header size of 10 and little-endian fields reads and writes before
@@ -211,23 +210,8 @@ fn tunnel(frame: &[u8]) -> Result<(usize, usize), VnetError> {
         Ok(_) => Err(VnetError::ChecksumPlace),
         Err(NoTransport::Protocol) => {
             // GRE, IP in IP and the like: their header is at least as long as the checksum's own place needs.
-            let network = NetworkLayer::parse(frame).map_err(|_| VnetError::Malformed)?;
-            let packet = &frame[network.offset..];
-            let (upper, len) = match network.ethertype {
-                EtherType::IPV4 => {
-                    let packet = Ipv4Packet::parse(packet).map_err(|_| VnetError::Malformed)?;
-                    (packet.upper_layer(), usize::from(packet.header().total_len()))
-                }
-                _ => {
-                    let packet = Ipv6Packet::parse(packet).map_err(|_| VnetError::Malformed)?;
-                    let upper = packet.upper_layer().map_err(|_| VnetError::Malformed)?;
-                    (upper, Ipv6Header::LEN + packet.payload().len())
-                }
-            };
-            Ok((
-                network.offset + upper.offset + SMALLEST_TUNNEL,
-                network.offset + len,
-            ))
+            let load = Load::locate(frame)?;
+            Ok((load.start + SMALLEST_TUNNEL, load.end))
         }
         Err(reason) => Err(reason.into()),
     }

@@ -196,7 +196,7 @@ fn the_gateway_defends_its_address_but_not_in_a_fight() {
 
 #[test]
 fn solicitations_for_the_gateway_are_answered() {
-    let link_local = link_local(GATEWAY);
+    let link_local = GATEWAY.link_local();
     for target in [gateway_6(), link_local] {
         let frame = solicitation(
             station_6(),
@@ -301,7 +301,7 @@ fn echo_requests_are_answered_in_kind() {
 
     for (src, dst) in [
         (station_6(), gateway_6()),
-        (link_local(STATION), link_local(GATEWAY)),
+        (STATION.link_local(), GATEWAY.link_local()),
     ] {
         let reply = ask(&mut gateway(), Instant::now(), &ping_6(src, dst, 1)).expect("an echo reply");
         assert!(matches!(icmp_v6(&reply), Icmpv6Type::EchoReply(echo) if (echo.id, echo.seq) == (7, 1)));
@@ -372,7 +372,7 @@ fn what_cannot_be_routed_is_refused_with_the_reason() {
         ),
         (
             "link-local source",
-            ping_6(link_local(STATION), outside, 64),
+            ping_6(STATION.link_local(), outside, 64),
             unreachable(icmpv6::DestUnreachableCode::BeyondScope),
         ),
         (
@@ -467,7 +467,7 @@ fn etherparse_checksum(frame: &mut [u8]) {
 #[test]
 fn errors_come_from_the_address_that_was_asked() {
     // RFC 4443 §2.2 (a).
-    let link_local = link_local(GATEWAY);
+    let link_local = GATEWAY.link_local();
     let station_link_local: Ipv6Addr = "fe80::2".parse().expect("an address");
     for (src, dst) in [
         (station_link_local, gateway_6()),
