@@ -13,13 +13,14 @@ use std::{
 use ipnet::IpNet;
 use vswitch_switch::PortId;
 use vswitch_wire::{
-    ArpOperation, ArpPacket, EtherType, EthernetHeader, Ipv4Packet, Ipv6Packet, MacAddr, Offload,
+    ArpOperation, ArpPacket, EtherType, EthernetHeader, Ipv4Packet, Ipv6Packet, MacAddr, Offload, Refusal,
+    Stations, message,
     ndp::{NdpMessage, NeighborAdvertisement, multicast_mac},
     segment,
 };
 use zerocopy::IntoBytes;
 
-use super::icmp::{self, Refusal, Stations};
+use super::icmp;
 use crate::dataplane::NetworkSpec;
 
 /// A network's gateway.
@@ -184,7 +185,7 @@ impl Gateway {
             Target::Group | Target::Station => self.address_v4(src)?,
         };
         self.send_error(now, from.port, || {
-            icmp::refuse_v4(refusal, stations, address, bytes, reply)
+            message::report_v4(refusal.v4(), stations, address, bytes, reply)
         })
     }
 
@@ -223,7 +224,7 @@ impl Gateway {
             Target::Group | Target::Station => self.address_v6(src),
         };
         self.send_error(now, from.port, || {
-            icmp::refuse_v6(refusal, stations, address, bytes, reply)
+            message::report_v6(refusal.v6(), stations, address, bytes, reply)
         })
     }
 

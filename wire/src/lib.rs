@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod checksum;
+pub mod message;
 pub mod ndp;
 pub mod segment;
 
@@ -55,6 +56,7 @@ pub use ip::{Fragment, IpProtocol, IpVersion, UpperLayer};
 pub use ipv4::{Ipv4Header, Ipv4Packet};
 pub use ipv6::{Ipv6Header, Ipv6Packet, MAX_EXTENSIONS};
 pub use mac::{InvalidMac, MacAddr};
+pub use message::{Refusal, Stations};
 pub use offload::{Abilities, Gso, GsoKind, Offload, PartialChecksum};
 pub use tcp::{TcpFlags, TcpHeader, TcpOption, TcpOptions, TcpSegment};
 pub use udp::{UdpDatagram, UdpHeader};
