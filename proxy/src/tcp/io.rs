@@ -1,6 +1,6 @@
 //! What the state machine asks of the world.
 
-use std::io;
+use std::{io, time::Duration};
 
 use vswitch_wire::{Refusal, TcpFlags};
 
@@ -47,6 +47,9 @@ pub trait FlowIo {
     /// Sends a segment to the container. Its payload is what the last [`peek`](Self::peek) copied.
     fn emit(&mut self, segment: &Outgoing) -> Delivery;
 
+    /// Whether one more challenge acknowledgment may be sent, for all flows together (R-RX-10).
+    fn allow_challenge(&mut self) -> bool;
+
     /// Sends the container an ICMP error about its SYN, whose sequence number is `syn`.
     fn refuse(&mut self, syn: SeqNum, refusal: Refusal);
 }
@@ -60,7 +63,21 @@ pub struct Room {
     pub queued: u32,
     /// The window that the peer advertises, in bytes.
     pub peer_window: u32,
+    /// Bytes of the whole stream that the peer has acknowledged (`tcpi_bytes_acked`, which counts the SYN).
+    pub peer_acked: u64,
+    /// Smoothed round trip to the peer.
+    pub round_trip: Duration,
 }
+
+impl Room {
+    /// Whether the peer is so far away that its acknowledgments tell more than the host's own.
+    pub fn is_remote(&self) -> bool {
+        self.round_trip >= REMOTE
+    }
+}
+
+/// From this round trip on a peer is not on the same host or the same switch.
+const REMOTE: Duration = Duration::from_millis(1);
 
 /// A segment to the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,0 +1,369 @@
+//! From the container to the host (R-RX), and what its acknowledgments mean (R-TX-3, 6, 7).
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use vswitch_wire::{TcpFlags, TcpSegment};
+
+use super::{AckDue, Connection, End, Fin, FlowIo};
+use crate::{Delivery, seq::SeqNum};
+
+impl Connection {
+    /// Sends what acknowledgment is due at the end of a batch.
+    pub fn flush(&mut self, now: Instant, io: &mut impl FlowIo) {
+        if self.end.is_some() || self.ack == AckDue::No {
+            return;
+        }
+        let before = (self.acked, self.edge);
+        self.refresh(now, io);
+        // While the peer's acknowledgment is awaited there may be nothing new to say, and saying it again would
+        // look like a loss.
+        match before == (self.acked, self.edge) {
+            true => self.ack = AckDue::No,
+            false => self.repeat_ack(now, io),
+        }
+    }
+
+    pub(super) fn handle_while_established(
+        &mut self,
+        now: Instant,
+        segment: &TcpSegment<'_>,
+        io: &mut impl FlowIo,
+    ) {
+        let header = segment.header();
+        let (seq, flags) = (SeqNum(header.sequence()), header.flags());
+        if flags.contains(TcpFlags::RST) {
+            return self.handle_reset(now, seq, io);
+        }
+        if flags.contains(TcpFlags::SYN) {
+            // RFC 5961 §4.2: "TCP MUST send an ACK (also referred to as challenge ACK) to the remote peer".
+            return self.challenge(now, io);
+        }
+        if !flags.contains(TcpFlags::ACK) {
+            return;
+        }
+        let ack = SeqNum(header.acknowledgment());
+        if ack.lt(self.una - self.max_window) || self.high.lt(ack) {
+            // RFC 5961 §5.2: outside ((SND.UNA - MAX.SND.WND) =< SEG.ACK =< SND.NXT).
+            return self.challenge(now, io);
+        }
+        let (len, fin) = (segment.payload().len() as u32, flags.contains(TcpFlags::FIN));
+        let end = seq + len + u32::from(fin);
+        let word = Word {
+            seq,
+            ack,
+            window: u32::from(header.window()) << self.scale,
+        };
+        if seq + 1 == self.rcv_nxt && len <= 1 && !fin {
+            // R-RX-9: a keep-alive or the probe of a closed window. Its number is old, its window is not.
+            self.set_window(word);
+            self.handle_ack(now, ack, io);
+            io.keep_alive();
+            self.acknowledge(now, io);
+        } else if end.lt(self.acked) || (seq != end && end.le(self.rcv_nxt)) || self.edge.lt(seq) {
+            // RFC 9293 §3.10.7.4: "If an incoming segment is not acceptable, an acknowledgment should be sent
+            // in reply […] After sending the acknowledgment, drop the unacceptable segment and return."
+            return self.acknowledge(now, io);
+        } else {
+            let is_duplicate = self.is_duplicate(&word, seq == end);
+            self.take_window(now, word);
+            self.handle_ack(now, ack, io);
+            if is_duplicate {
+                self.handle_duplicate(now, io);
+            }
+            if seq != end && self.end.is_none() {
+                self.handle_payload(now, segment, io);
+            }
+        }
+        if self.end.is_none() {
+            self.transmit(now, io);
+        }
+        self.finish_if_done();
+    }
+
+    /// R-RX-10, RFC 5961 §3.2: only the exact sequence number resets; any other in the window is challenged.
+    pub(super) fn handle_reset(&mut self, now: Instant, seq: SeqNum, io: &mut impl FlowIo) {
+        if seq == self.rcv_nxt {
+            self.end = Some(End::Reset);
+        } else if self.rcv_nxt.lt(seq) && seq.lt(self.edge) {
+            self.challenge(now, io);
+        }
+    }
+
+    fn challenge(&mut self, now: Instant, io: &mut impl FlowIo) {
+        if self.challenges.allow(now) && io.allow_challenge() {
+            self.acknowledge(now, io);
+        }
+    }
+
+    /// Whether the segment, if it carries nothing, only repeats what was said before (RFC 5681 §2).
+    fn is_duplicate(&self, word: &Word, is_empty: bool) -> bool {
+        is_empty && word.ack == self.una && word.window == self.window && self.una.lt(self.high)
+    }
+
+    /// RFC 9293 §3.10.7.4: "If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND".
+    fn take_window(&mut self, now: Instant, word: Word) {
+        let is_news = self.una.le(word.ack)
+            && (self.window_seq.lt(word.seq)
+                || (self.window_seq == word.seq && self.window_ack.le(word.ack)));
+        if !is_news {
+            return;
+        }
+        self.set_window(word);
+        if word.window == 0 && word.ack.lt(self.high) {
+            // R-TX-7: what is in flight may have been dropped; from here on only probes go out.
+            self.rewind(word.ack);
+            self.retransmit_at = Some(now + self.retransmit_after());
+        }
+    }
+
+    fn set_window(&mut self, word: Word) {
+        self.window_seq = word.seq;
+        self.window_ack = word.ack;
+        self.window = word.window;
+        self.max_window = self.max_window.max(word.window);
+    }
+
+    /// R-TX-3: an acknowledgment removes bytes from the host's queue before it counts.
+    fn handle_ack(&mut self, now: Instant, ack: SeqNum, io: &mut impl FlowIo) {
+        if !self.una.lt(ack) {
+            return;
+        }
+        let fin_acked = self.fin_at.is_some_and(|at| at.lt(ack));
+        let len = (ack - self.una) - u32::from(fin_acked);
+        if len > 0 && io.discard(len).is_err() {
+            return;
+        }
+        self.received += u64::from(len);
+        self.una = ack;
+        self.nxt = self.nxt.max(ack);
+        self.duplicates = 0;
+        self.backoff = 0;
+        self.first_timeout = super::timers::FIRST_TIMEOUT;
+        if fin_acked {
+            self.fin = Fin::Acked;
+        }
+        let in_flight = self.una.lt(self.high);
+        self.retransmit_at = in_flight.then(|| now + self.retransmit_after());
+        match self.recovery {
+            // RFC 6582 §3.2: a partial acknowledgment names the next hole.
+            Some(recover) if self.una.lt(recover) => self.retransmit_first(now, io),
+            _ => self.recovery = None,
+        }
+    }
+
+    fn handle_duplicate(&mut self, now: Instant, io: &mut impl FlowIo) {
+        self.duplicates = self.duplicates.saturating_add(1);
+        // R-TX-6: at the third by RFC 5681 §3.2, once per loss.
+        if self.duplicates == DUPLICATES && self.recovery.is_none() {
+            self.recovery = Some(self.high);
+            self.retransmit_first(now, io);
+        }
+    }
+
+    fn handle_payload(&mut self, now: Instant, segment: &TcpSegment<'_>, io: &mut impl FlowIo) {
+        let header = segment.header();
+        let seq = SeqNum(header.sequence());
+        if self.rcv_nxt.lt(seq) {
+            // R-RX-2: there is no buffer for it. Two duplicates, with the next segment's, repair a loss early;
+            // three would also repair what was only reordered.
+            self.acknowledge(now, io);
+            self.repeat_ack(now, io);
+            return;
+        }
+        let all = segment.payload();
+        let old = (self.rcv_nxt - seq) as usize;
+        // R-RX-1: what is left of `rcv_nxt` was taken before; the first copy counts (R-LIM-4). R-RX-8: what is
+        // right of the edge was not asked for.
+        let new = all.get(old..).unwrap_or_default();
+        let allowed = &new[..new.len().min((self.edge - self.rcv_nxt) as usize)];
+        if self.fin_received {
+            // R-CL: text after the container's FIN is nothing that it may send.
+            return self.acknowledge(now, io);
+        }
+        let taken = match self.hand_over(allowed, io) {
+            Ok(taken) => taken,
+            Err(_) => {
+                // R-RX-12: the host's peer is gone; what was taken stays acknowledged.
+                self.acked = self.rcv_nxt;
+                return self.abort(io);
+            }
+        };
+        if taken < new.len() {
+            if taken < allowed.len() {
+                self.refused = true;
+                self.update_due = true;
+                io.watch_room();
+            }
+            return self.acknowledge(now, io);
+        }
+        if header.flags().contains(TcpFlags::FIN) {
+            // All before it has been accepted, so it counts.
+            self.rcv_nxt += 1;
+            self.edge = self.edge.max(self.rcv_nxt);
+            self.fin_received = true;
+            if io.shutdown_write().is_err() {
+                self.acked = self.rcv_nxt;
+                return self.abort(io);
+            }
+            return self.acknowledge(now, io);
+        }
+        self.ack = AckDue::Batch;
+        if self.rcv_nxt - self.acked >= ACK_EVERY {
+            self.acknowledge(now, io);
+        }
+    }
+
+    /// Gives payload to the host socket and counts what it took.
+    fn hand_over(&mut self, payload: &[u8], io: &mut impl FlowIo) -> io::Result<usize> {
+        let taken = match payload.is_empty() {
+            true => 0,
+            false => match io.send(payload) {
+                Ok(taken) => taken,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(error),
+            },
+        };
+        self.rcv_nxt += taken as u32;
+        self.sent += taken as u64;
+        Ok(taken)
+    }
+
+    /// Sends an acknowledgment with a window of now.
+    pub(super) fn acknowledge(&mut self, now: Instant, io: &mut impl FlowIo) {
+        self.refresh(now, io);
+        self.repeat_ack(now, io);
+    }
+
+    /// Sends the same acknowledgment as last time.
+    fn repeat_ack(&mut self, now: Instant, io: &mut impl FlowIo) {
+        // Where the container would accept it: not beyond its window, not before what it may have.
+        let seq = self.high.min(self.una + self.window);
+        if self.emit(io, TcpFlags::ACK, seq) == Delivery::Full {
+            self.ack = AckDue::Batch;
+            self.link_at = Some(now + super::timers::LINK_RETRY);
+        }
+    }
+
+    /// The host socket has room again, or it is time to look (R-RX-7).
+    pub(super) fn update_window(&mut self, now: Instant, io: &mut impl FlowIo) {
+        if !self.update_due && !self.refused && self.acked == self.rcv_nxt {
+            return;
+        }
+        let before = (self.acked, self.edge);
+        let opened = self.refresh(now, io) == Opening::Open;
+        if opened && std::mem::take(&mut self.refused) {
+            // The container has sent data that nobody took. Nothing but duplicates makes it send that again
+            // before its timer does: one acknowledgment with the window, and three that repeat it.
+            for _ in 0..DUPLICATES {
+                self.repeat_ack(now, io);
+            }
+            self.repeat_ack(now, io);
+        } else if before != (self.acked, self.edge) {
+            self.repeat_ack(now, io);
+        }
+    }
+
+    /// Decides what to acknowledge and what window to offer.
+    pub(super) fn refresh(&mut self, now: Instant, io: &mut impl FlowIo) -> Opening {
+        let room = io.room();
+        self.acked = self.acked.max(self.acknowledgeable(room.peer_acked));
+        self.ack_at = None;
+        if self.acked != self.rcv_nxt {
+            let half = room.round_trip / 2;
+            self.ack_at = Some(now + half.clamp(SHORTEST_ACK_WAIT, LONGEST_ACK_WAIT));
+        }
+        // R-RX-5: what the peer will take and what the queue has room for.
+        let free = room.free.min(room.peer_window).min(LARGEST_WINDOW);
+        let enough = u32::from(self.settings.mss).min((room.free + room.queued) / 2);
+        // R-RX-6: no silly windows, but while nothing is queued there is no event to wait for.
+        let limit = if free < enough && room.queued > 0 { 0 } else { free };
+        // R-RX-8: the right edge never moves back.
+        let scale = self.own_scale.unwrap_or(0);
+        let wanted = self
+            .edge
+            .max(self.rcv_nxt + limit.min(u32::from(u16::MAX) << scale));
+        self.edge = self.acked + (scaled(wanted - self.acked, scale) << scale);
+        if room.free < room.queued / 2 {
+            // The kernel enlarges a send queue only when somebody waits for room in it.
+            io.watch_room();
+        }
+        if limit >= enough.max(1) {
+            self.update_due = false;
+            self.ack_wait = Duration::ZERO;
+            return Opening::Open;
+        }
+        if (self.edge - self.rcv_nxt) < enough.max(1) || self.refused {
+            // The peer's window gives no event when it opens, so there is a timer as well.
+            self.update_due = true;
+            io.watch_room();
+            self.ack_wait = (self.ack_wait * 2).clamp(FIRST_WINDOW_WAIT, LONGEST_WINDOW_WAIT);
+            let at = now + self.ack_wait;
+            self.ack_at = Some(self.ack_at.map_or(at, |ack_at| ack_at.min(at)));
+        }
+        Opening::Closed
+    }
+
+    /// R-RX-4: everything that the host took, but for an interactive stream to a remote peer only what that
+    /// peer has acknowledged itself.
+    fn acknowledgeable(&self, peer_acked: u64) -> SeqNum {
+        if !self.remote || self.fin_received {
+            return self.rcv_nxt;
+        }
+        let by_peer = (self.irs + peer_acked as u32).min(self.rcv_nxt);
+        match self.rcv_nxt - by_peer {
+            ..BULK => by_peer,
+            _ => self.rcv_nxt,
+        }
+    }
+
+    /// The window field of the next segment, which acknowledges `acked`.
+    pub(super) fn window_field(&self) -> u16 {
+        let scaled = scaled(self.edge - self.acked, self.own_scale.unwrap_or(0));
+        u16::try_from(scaled).unwrap_or(u16::MAX)
+    }
+}
+
+/// What a segment says of the container's window.
+#[derive(Debug, Clone, Copy)]
+struct Word {
+    seq: SeqNum,
+    ack: SeqNum,
+    window: u32,
+}
+
+/// Whether the host socket has room worth telling of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Opening {
+    Closed,
+    Open,
+}
+
+/// A window in units of its scale. Rounded up, so that it never becomes 0 by rounding (R-RX-6), nor its edge
+/// moves back.
+fn scaled(window: u32, scale: u8) -> u32 {
+    let unit = 1 << scale;
+    window.div_ceil(unit).min(u16::MAX.into())
+}
+
+/// RFC 5681 §3.2: "the arrival of 3 duplicate ACKs".
+const DUPLICATES: u8 = 3;
+
+/// Within a batch, an acknowledgment for so many bytes is not put off: two super-frames.
+const ACK_EVERY: u32 = 128 << 10;
+
+/// Largest window (R-OPT-4): what a peek may have to skip.
+const LARGEST_WINDOW: u32 = 16 << 20;
+
+/// With so much unacknowledged a stream is bulk, and its container needs to go on (R-RX-4).
+const BULK: u32 = 64 << 10;
+
+/// R-RX-4: re-check every half round trip, between 100 µs and 3.3 s.
+const SHORTEST_ACK_WAIT: Duration = Duration::from_micros(100);
+const LONGEST_ACK_WAIT: Duration = Duration::from_millis(3300);
+
+/// How often a closed window is looked at, so that an update comes within 200 ms (R-RX-7).
+const FIRST_WINDOW_WAIT: Duration = Duration::from_millis(10);
+const LONGEST_WINDOW_WAIT: Duration = Duration::from_millis(100);
