@@ -1,8 +1,11 @@
 //! What a network allows its containers outside.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    sync::{Arc, atomic::AtomicUsize},
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,8 +16,6 @@ use vswitch_wire::MacAddr;
 pub struct RelayConfig {
     /// The gateway's own MAC: source of frames to containers.
     pub gateway_mac: MacAddr,
-    /// The gateway's addresses. Port 53 of each is the forwarding resolver, everything else the host.
-    pub gateways: Vec<IpAddr>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
     /// Where containers may go.
@@ -103,8 +104,8 @@ impl Limits {
 /// packet.
 #[derive(Debug)]
 pub struct Descriptors {
-    pub(crate) used: AtomicUsize,
-    pub(crate) limit: usize,
+    used: AtomicUsize,
+    limit: usize,
 }
 
 impl Descriptors {
@@ -114,6 +115,25 @@ impl Descriptors {
             used: AtomicUsize::new(0),
             limit,
         }
+    }
+
+    /// Takes one, which comes back when the lease is dropped; `None` if all are taken.
+    pub(crate) fn take(self: &Arc<Self>) -> Option<Lease> {
+        let more = |used| (used < self.limit).then_some(used + 1);
+        self.used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .ok()?;
+        Some(Lease(Arc::clone(self)))
+    }
+}
+
+/// One descriptor of [`Descriptors`].
+#[derive(Debug)]
+pub(crate) struct Lease(Arc<Descriptors>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.used.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -12,10 +12,16 @@
 //! their names. `unsafe` is in `sys` alone.
 #![deny(unsafe_code)]
 
+mod allowance;
 pub mod config;
 pub mod link;
 pub mod listing;
+mod packet;
+pub mod relay;
 pub mod seq;
+mod stream;
+mod sys;
 pub mod tcp;
 
-pub use link::{Delivery, FlowId, Link, Outbound, Path, Scratch};
+pub use link::{Delivery, FlowId, Hop, Link, Outbound, Path, Scratch};
+pub use relay::Relay;

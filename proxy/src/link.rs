@@ -13,7 +13,7 @@ pub trait Link {
 
     /// Tells the sender of `frame`, a container's frame, by ICMP why it goes nowhere, as far as the
     /// gateway's limits on errors allow.
-    fn refuse(&mut self, endpoint: u32, frame: &mut [u8], refusal: Refusal);
+    fn refuse(&mut self, endpoint: u32, frame: &mut [u8], offload: Offload, refusal: Refusal);
 
     /// The poll set of the packet loop, in which flows have their sockets (edge-triggered).
     fn registry(&self) -> &Registry;
@@ -77,6 +77,19 @@ impl Path {
     /// The container's MAC.
     pub fn station(&self) -> MacAddr {
         self.stations.dst
+    }
+
+    /// The same for frames of the container: what an ICMP error to it is about.
+    pub fn reversed(&self) -> Self {
+        Self {
+            container: self.remote,
+            remote: self.container,
+            stations: Stations {
+                src: self.stations.dst,
+                dst: self.stations.src,
+            },
+            mtu: self.mtu,
+        }
     }
 }
 

@@ -326,9 +326,9 @@ impl Connection {
         (self.sent, self.received)
     }
 
-    /// When the flow began and when anything last happened.
-    pub fn times(&self) -> (Instant, Instant) {
-        (self.began, self.active)
+    /// When anything last happened.
+    pub fn active(&self) -> Instant {
+        self.active
     }
 
     /// Sends a segment without payload.

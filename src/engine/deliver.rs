@@ -5,6 +5,7 @@
 //! capable ports first and the others in one pass after, so that segments are computed once, whoever
 //! shares them.
 
+use vswitch_proxy::Delivery;
 use vswitch_switch::{DropReason, Egress, EgressOutcome, PortId, TagOp, VlanFiltering};
 use vswitch_wire::{
     Abilities, EtherType, IpVersion, NetworkLayer, Offload, VnetHeader,
@@ -14,33 +15,35 @@ use vswitch_wire::{
 use super::{Engine, OutFrame, Transmit};
 
 impl Engine {
-    /// Delivers the frame that the switch has just decided on; returns whether the gateway is to see it,
-    /// and with what done to its tag.
+    /// Delivers the frame that the switch has just decided on.
     pub(super) fn deliver(
         &mut self,
         frame: &mut [u8],
         offload: Offload,
         out: &mut impl Transmit,
-    ) -> Option<TagOp> {
+    ) -> Delivered {
         let needs = needs(frame, &offload);
-        let mut for_gateway = None;
+        let mut delivered = Delivered {
+            for_gateway: None,
+            delivery: Delivery::Sent,
+        };
         let mut incapable = false;
         for index in 0..self.switch.egress().len() {
             let egress = self.switch.egress()[index];
             if egress.port == self.gateway_port {
-                for_gateway = Some(egress.tag);
+                delivered.for_gateway = Some(egress.tag);
                 self.switch
                     .count_egress(egress.port, frame.len(), EgressOutcome::Sent);
             } else if self.abilities(egress.port).contains(needs) {
-                self.send(egress, &offload, [frame, &[]], out);
+                delivered.note(self.send(egress, &offload, [frame, &[]], out));
             } else {
                 incapable = true;
             }
         }
         if incapable {
-            self.deliver_plain(frame, &offload, needs, out);
+            delivered.note(self.deliver_plain(frame, &offload, needs, out));
         }
-        for_gateway
+        delivered
     }
 
     /// Serves the ports that lack an ability in `needs`.
@@ -50,33 +53,50 @@ impl Engine {
         offload: &Offload,
         needs: Abilities,
         out: &mut impl Transmit,
-    ) {
+    ) -> Delivery {
         // Neither can fail: the offload was validated against this very frame.
         if offload.gso.is_some() {
             let Ok(mut segments) = Segmenter::new(frame, offload) else {
-                return;
+                return Delivery::Refused;
             };
+            let mut delivery = Delivery::Sent;
             while let Some(segment) = segments.next_segment() {
-                self.send_to_incapable(needs, [segment.header, segment.payload], out);
+                delivery = self.send_to_incapable(needs, [segment.header, segment.payload], out);
             }
+            delivery
         } else if let Some(partial) = offload.checksum
             && segment::complete_checksum(frame, partial).is_ok()
         {
-            self.send_to_incapable(needs, [frame, &[]], out);
+            self.send_to_incapable(needs, [frame, &[]], out)
+        } else {
+            Delivery::Refused
         }
     }
 
-    fn send_to_incapable(&mut self, needs: Abilities, pieces: [&[u8]; 2], out: &mut impl Transmit) {
+    fn send_to_incapable(
+        &mut self,
+        needs: Abilities,
+        pieces: [&[u8]; 2],
+        out: &mut impl Transmit,
+    ) -> Delivery {
+        let mut delivery = Delivery::Sent;
         for index in 0..self.switch.egress().len() {
             let egress = self.switch.egress()[index];
             if egress.port != self.gateway_port && !self.abilities(egress.port).contains(needs) {
-                self.send(egress, &Offload::NONE, pieces, out);
+                delivery = self.send(egress, &Offload::NONE, pieces, out);
             }
         }
+        delivery
     }
 
     /// Sends one frame, given in two pieces of which the first holds all headers, by one port.
-    fn send(&mut self, egress: Egress, offload: &Offload, [head, tail]: [&[u8]; 2], out: &mut impl Transmit) {
+    fn send(
+        &mut self,
+        egress: Egress,
+        offload: &Offload,
+        [head, tail]: [&[u8]; 2],
+        out: &mut impl Transmit,
+    ) -> Delivery {
         let outcome = match TagEdit::new(egress.tag, self.tag_protocol(), head, offload) {
             Some(edit) => {
                 let frame = OutFrame {
@@ -91,6 +111,11 @@ impl Engine {
             ),
         };
         self.switch.count_egress(egress.port, outcome.0, outcome.1);
+        match outcome.1 {
+            EgressOutcome::Sent => Delivery::Sent,
+            EgressOutcome::Dropped(DropReason::QueueFull) => Delivery::Full,
+            EgressOutcome::Dropped(_) => Delivery::Refused,
+        }
     }
 
     /// The EtherType of the tags that this switch puts in.
@@ -108,9 +133,26 @@ impl Engine {
     }
 }
 
+/// What became of a frame.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delivered {
+    /// Whether the gateway is to see it, and with what done to its tag.
+    pub(super) for_gateway: Option<TagOp>,
+    /// How it went; a port that is full, if one was.
+    pub(super) delivery: Delivery,
+}
+
+impl Delivered {
+    fn note(&mut self, delivery: Delivery) {
+        if self.delivery != Delivery::Full {
+            self.delivery = delivery;
+        }
+    }
+}
+
 /// A frame's headers with a tag put in or taken out, without moving a byte.
-pub(super) struct TagEdit<'a> {
-    pub(super) vnet: VnetHeader,
+struct TagEdit<'a> {
+    vnet: VnetHeader,
     addresses: &'a [u8],
     tag: [u8; TAG],
     tag_len: usize,
@@ -119,7 +161,7 @@ pub(super) struct TagEdit<'a> {
 
 impl<'a> TagEdit<'a> {
     /// `None` if the frame is too short for its tag, or the offsets of its offload leave their range.
-    pub(super) fn new(op: TagOp, protocol: EtherType, head: &'a [u8], offload: &Offload) -> Option<Self> {
+    fn new(op: TagOp, protocol: EtherType, head: &'a [u8], offload: &Offload) -> Option<Self> {
         let none = [0; TAG];
         let (addresses, after) = head.split_at_checked(ADDRESSES)?;
         let (shift, tag, rest) = match op {
@@ -156,20 +198,12 @@ impl<'a> TagEdit<'a> {
     fn tag(&self) -> &[u8] {
         &self.tag[..self.tag_len]
     }
-
-    /// Writes the edited frame in one piece.
-    pub(super) fn copy_to(&self, buffer: &mut Vec<u8>) {
-        buffer.clear();
-        for part in [self.addresses, self.tag(), self.rest] {
-            buffer.extend_from_slice(part);
-        }
-    }
 }
 
 /// Bytes of a VLAN tag.
-const TAG: usize = 4;
+pub(super) const TAG: usize = 4;
 /// Bytes of the two addresses before it.
-const ADDRESSES: usize = 12;
+pub(super) const ADDRESSES: usize = 12;
 
 /// What a port must be able to do to take the frame as it is.
 fn needs(frame: &[u8], offload: &Offload) -> Abilities {
@@ -186,3 +220,6 @@ fn needs(frame: &[u8], offload: &Offload) -> Abilities {
     };
     offload.needs(version)
 }
+
+#[cfg(test)]
+mod tests;

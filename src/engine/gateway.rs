@@ -1,8 +1,8 @@
 //! The router address of a network.
 //!
 //! The gateway is a station of its network: it answers for its addresses by ARP (RFC 826) and neighbour
-//! discovery (RFC 4861), answers echo requests, and says by ICMP why anything else that is sent to it or
-//! through it goes nowhere. It is stateless but for its rate limits.
+//! discovery (RFC 4861), answers echo requests, leaves to the relay what that carries on, and says by ICMP why
+//! anything else that is sent to it or through it goes nowhere. It is stateless but for its rate limits.
 
 use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -11,10 +11,11 @@ use std::{
 };
 
 use ipnet::IpNet;
+use vswitch_proxy::Hop;
 use vswitch_switch::PortId;
 use vswitch_wire::{
-    ArpOperation, ArpPacket, EtherType, EthernetHeader, Ipv4Packet, Ipv6Packet, MacAddr, Offload, Refusal,
-    Stations, message,
+    ArpOperation, ArpPacket, EtherType, EthernetHeader, IpProtocol, Ipv4Packet, Ipv6Packet, MacAddr, Offload,
+    Refusal, Stations, message,
     ndp::{NdpMessage, NeighborAdvertisement, multicast_mac},
     segment,
 };
@@ -30,7 +31,7 @@ pub(super) struct Gateway {
     /// Its addresses with the prefixes that are on the link.
     addresses: Vec<IpNet>,
     link_local: Ipv6Addr,
-    internal: bool,
+    way_out: WayOut,
     neighbours: Arc<[IpNet]>,
     /// ICMP errors to all stations together, and to each, by the number of its port.
     errors: Allowance,
@@ -38,13 +39,40 @@ pub(super) struct Gateway {
     defended: Option<Instant>,
 }
 
+/// How packets leave the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayOut {
+    /// Not at all.
+    None,
+    /// By the relay.
+    Relay,
+}
+
 /// How a packet came to the gateway.
 #[derive(Debug, Clone, Copy)]
 struct From {
     station: MacAddr,
-    port: PortId,
     /// Whether the frame was for the gateway's MAC, rather than for a group.
     is_to_us: bool,
+}
+
+/// What the gateway has made of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing is to be done.
+    Ignored,
+    /// The relay is to carry it on.
+    Relay(Hop),
+    /// There is a frame to send from the gateway's port.
+    Replied,
+}
+
+/// What is to be done with an IP packet.
+#[derive(Debug, Clone, Copy)]
+enum Decision {
+    Refuse(Refusal, IpAddr),
+    Relay(Hop),
+    Replied,
 }
 
 /// Where a packet that reaches the gateway wants to go.
@@ -64,7 +92,10 @@ impl Gateway {
             mac: spec.gateway_mac,
             addresses: spec.gateways.clone(),
             link_local: spec.gateway_mac.link_local(),
-            internal: spec.internal,
+            way_out: match spec.internal {
+                true => WayOut::None,
+                false => WayOut::Relay,
+            },
             neighbours: Arc::new([]),
             errors: Allowance::default(),
             errors_by_port: Vec::new(),
@@ -88,8 +119,8 @@ impl Gateway {
         [self.link_local].into_iter()
     }
 
-    /// Takes a frame that came in at `ingress` and that the switch has given to the gateway's port. Returns
-    /// true if `reply` then holds a frame to send from that port.
+    /// Takes a frame that came in at `ingress` and that the switch has given to the gateway's port. A reply is
+    /// in `reply`.
     pub(super) fn handle_frame(
         &mut self,
         now: Instant,
@@ -97,36 +128,104 @@ impl Gateway {
         frame: &mut [u8],
         offload: Offload,
         reply: &mut Vec<u8>,
-    ) -> bool {
-        let Ok((&ethernet, _)) = EthernetHeader::parse(frame) else {
-            return false;
+    ) -> Outcome {
+        let Ok((&ethernet, payload)) = EthernetHeader::parse(frame) else {
+            return Outcome::Ignored;
         };
-        let payload = EthernetHeader::LEN;
-        let answered = match ethernet.ethertype {
-            EtherType::ARP => self.handle_arp(now, &frame[payload..], reply),
-            EtherType::IPV4 | EtherType::IPV6 => {
-                // What an ICMP error quotes must carry a checksum that its reader can verify (B-OFF-7).
-                if let (Some(place), None) = (offload.checksum, offload.gso)
-                    && segment::complete_checksum(frame, place).is_err()
-                {
-                    return false;
-                }
-                let from = From {
-                    station: ethernet.src,
-                    port: ingress,
-                    is_to_us: ethernet.dst == self.mac,
-                };
-                match ethernet.ethertype {
-                    EtherType::IPV4 => self.handle_ipv4(now, from, &frame[payload..], reply),
-                    _ => self.handle_ipv6(now, from, &frame[payload..], reply),
-                }
-            }
+        let from = From {
+            station: ethernet.src,
+            is_to_us: ethernet.dst == self.mac,
+        };
+        let decision = match ethernet.ethertype {
+            EtherType::ARP => self.handle_arp(now, payload, reply),
+            EtherType::IPV4 => self.handle_ipv4(from, payload, reply),
+            EtherType::IPV6 => self.handle_ipv6(from, payload, reply),
             _ => None,
         };
-        answered.is_some()
+        match decision {
+            None => Outcome::Ignored,
+            Some(Decision::Replied) => Outcome::Replied,
+            Some(Decision::Relay(hop)) => Outcome::Relay(hop),
+            Some(Decision::Refuse(refusal, address)) => {
+                match self.report(now, ingress, (frame, offload), (refusal, address), reply) {
+                    Some(()) => Outcome::Replied,
+                    None => Outcome::Ignored,
+                }
+            }
+        }
     }
 
-    fn handle_arp(&mut self, now: Instant, bytes: &[u8], reply: &mut Vec<u8>) -> Option<()> {
+    /// Makes an ICMP error about a packet that the relay does not carry on.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        (frame, offload): (&mut [u8], Offload),
+        refusal: Refusal,
+        reply: &mut Vec<u8>,
+    ) -> Option<()> {
+        let (ethernet, bytes) = EthernetHeader::parse(frame).ok()?;
+        let (src, dst) = match ethernet.ethertype {
+            EtherType::IPV4 => {
+                let header = Ipv4Packet::parse(bytes).ok()?.header();
+                (IpAddr::V4(header.src()), IpAddr::V4(header.dst()))
+            }
+            EtherType::IPV6 => {
+                let header = Ipv6Packet::parse(bytes).ok()?.header();
+                (IpAddr::V6(header.src()), IpAddr::V6(header.dst()))
+            }
+            _ => return None,
+        };
+        let address = self.reporter(src, dst)?;
+        self.report(now, ingress, (frame, offload), (refusal, address), reply)
+    }
+
+    /// The address that an error about a packet comes from: RFC 4443 §2.2 (a), and Linux for both families,
+    /// have the one that the packet was sent to, if it is ours.
+    fn reporter(&self, src: IpAddr, dst: IpAddr) -> Option<IpAddr> {
+        if self.owns(dst) {
+            return Some(dst);
+        }
+        match src {
+            IpAddr::V4(src) => self.address_v4(src).map(IpAddr::V4),
+            IpAddr::V6(src) => Some(IpAddr::V6(self.address_v6(src))),
+        }
+    }
+
+    /// Makes an ICMP error for a port unless its share or that of all is used up. Only an error that is made
+    /// costs something.
+    fn report(
+        &mut self,
+        now: Instant,
+        port: PortId,
+        (frame, offload): (&mut [u8], Offload),
+        (refusal, address): (Refusal, IpAddr),
+        reply: &mut Vec<u8>,
+    ) -> Option<()> {
+        if self.errors_by_port.len() <= port.index() {
+            self.errors_by_port
+                .resize_with(port.index() + 1, Allowance::default);
+        }
+        let own = &mut self.errors_by_port[port.index()];
+        let (paid, own_paid) = (self.errors.after(now, COST)?, own.after(now, PORT_COST)?);
+        // What an ICMP error quotes must carry a checksum that its reader can verify (B-OFF-7).
+        if let (Some(place), None) = (offload.checksum, offload.gso) {
+            segment::complete_checksum(frame, place).ok()?;
+        }
+        let (ethernet, bytes) = EthernetHeader::parse(frame).ok()?;
+        let stations = Stations {
+            src: self.mac,
+            dst: ethernet.src,
+        };
+        match address {
+            IpAddr::V4(from) => message::report_v4(refusal.v4(), stations, from, bytes, reply)?,
+            IpAddr::V6(from) => message::report_v6(refusal.v6(), stations, from, bytes, reply)?,
+        }
+        (self.errors, *own) = (paid, own_paid);
+        Some(())
+    }
+
+    fn handle_arp(&mut self, now: Instant, bytes: &[u8], reply: &mut Vec<u8>) -> Option<Decision> {
         let (arp, _) = ArpPacket::parse(bytes).ok()?;
         if self.owns(arp.sender_ip()) {
             // RFC 5227 §2.4 (b): defend the address by one announcement, not more often than every
@@ -141,7 +240,7 @@ impl Gateway {
             let announcement = ArpPacket::request(self.mac, arp.sender_ip(), arp.sender_ip());
             begin(reply, MacAddr::BROADCAST, self.mac, EtherType::ARP);
             reply.extend_from_slice(announcement.as_bytes());
-            return Some(());
+            return Some(Decision::Replied);
         }
         // RFC 826: a request for an address of ours is answered, whoever asks; that includes a probe from
         // 0.0.0.0 (RFC 5227 §2.1.1), whose sender must learn that the address is taken.
@@ -150,10 +249,10 @@ impl Gateway {
         }
         begin(reply, arp.sender_mac(), self.mac, EtherType::ARP);
         reply.extend_from_slice(arp.reply(self.mac).as_bytes());
-        Some(())
+        Some(Decision::Replied)
     }
 
-    fn handle_ipv4(&mut self, now: Instant, from: From, bytes: &[u8], reply: &mut Vec<u8>) -> Option<()> {
+    fn handle_ipv4(&self, from: From, bytes: &[u8], reply: &mut Vec<u8>) -> Option<Decision> {
         // RFC 1812 §5.2.2: a router must verify the header checksum and discard silently.
         let packet = Ipv4Packet::parse(bytes)
             .ok()
@@ -164,52 +263,46 @@ impl Gateway {
         if !from.is_to_us || !is_unicast_v4(src) {
             return None;
         }
-        let stations = Stations {
-            src: self.mac,
-            dst: from.station,
-        };
-        let target = self.target_v4(dst);
-        let refusal = match target {
+        let refusal = match self.target_v4(dst) {
             Target::Group => return None,
-            Target::Gateway => match icmp::answer_v4(stations, &packet, reply)? {
-                Ok(()) => return Some(()),
+            Target::Gateway if self.is_relayed(header.protocol()) => {
+                return Some(Decision::Relay(Hop::Gateway));
+            }
+            Target::Gateway => match icmp::answer_v4(self.stations(from), &packet, reply)? {
+                Ok(()) => return Some(Decision::Replied),
                 Err(refusal) => refusal,
             },
             // RFC 1812 §5.3.1: TTL is checked for packets that would be forwarded only.
             Target::Station if header.ttl() <= 1 => Refusal::TimeExceeded,
-            Target::Station => self.refusal(IpAddr::V4(dst)),
+            Target::Station => match self.refusal(IpAddr::V4(dst)) {
+                Some(refusal) => refusal,
+                None => return Some(Decision::Relay(Hop::Beyond)),
+            },
         };
-        // RFC 4443 §2.2 (a), and Linux for both families: the address that the packet was sent to, if ours.
-        let address = match target {
-            Target::Gateway => dst,
-            Target::Group | Target::Station => self.address_v4(src)?,
-        };
-        self.send_error(now, from.port, || {
-            message::report_v4(refusal.v4(), stations, address, bytes, reply)
-        })
+        let address = self.reporter(IpAddr::V4(src), IpAddr::V4(dst))?;
+        Some(Decision::Refuse(refusal, address))
     }
 
-    fn handle_ipv6(&mut self, now: Instant, from: From, bytes: &[u8], reply: &mut Vec<u8>) -> Option<()> {
+    fn handle_ipv6(&self, from: From, bytes: &[u8], reply: &mut Vec<u8>) -> Option<Decision> {
         let packet = Ipv6Packet::parse(bytes).ok()?;
         let header = packet.header();
         let (src, dst) = (header.src(), header.dst());
         if let Ok(Some(NdpMessage::NeighborSolicitation { target, .. })) = NdpMessage::parse(&packet)
             && self.owns(target)
         {
-            return self.advertise(target, src, from.station, reply);
+            self.advertise(target, src, from.station, reply)?;
+            return Some(Decision::Replied);
         }
         if !from.is_to_us || src.is_unspecified() || src.is_multicast() || src.is_loopback() {
             return None;
         }
-        let stations = Stations {
-            src: self.mac,
-            dst: from.station,
-        };
-        let target = self.target_v6(dst);
-        let refusal = match target {
+        let refusal = match self.target_v6(dst) {
             Target::Group => return None,
-            Target::Gateway => match icmp::answer_v6(stations, &packet, reply)? {
-                Ok(()) => return Some(()),
+            Target::Gateway if self.is_relayed(packet.upper_layer().ok()?.protocol) => {
+                return Some(Decision::Relay(Hop::Gateway));
+            }
+            Target::Gateway => match icmp::answer_v6(self.stations(from), &packet, reply)? {
+                Ok(()) => return Some(Decision::Replied),
                 Err(refusal) => refusal,
             },
             // RFC 4291 §2.5.6: link-local packets are never forwarded.
@@ -217,29 +310,25 @@ impl Gateway {
                 Refusal::BeyondScope
             }
             Target::Station if header.hop_limit() <= 1 => Refusal::TimeExceeded,
-            Target::Station => self.refusal(IpAddr::V6(dst)),
+            Target::Station => match self.refusal(IpAddr::V6(dst)) {
+                Some(refusal) => refusal,
+                None => return Some(Decision::Relay(Hop::Beyond)),
+            },
         };
-        let address = match target {
-            Target::Gateway => dst,
-            Target::Group | Target::Station => self.address_v6(src),
-        };
-        self.send_error(now, from.port, || {
-            message::report_v6(refusal.v6(), stations, address, bytes, reply)
-        })
+        let address = self.reporter(IpAddr::V6(src), IpAddr::V6(dst))?;
+        Some(Decision::Refuse(refusal, address))
     }
 
-    /// Makes an ICMP error for a port unless its share or that of all is used up. Only an error that is made
-    /// costs something.
-    fn send_error(&mut self, now: Instant, port: PortId, make: impl FnOnce() -> Option<()>) -> Option<()> {
-        if self.errors_by_port.len() <= port.index() {
-            self.errors_by_port
-                .resize_with(port.index() + 1, Allowance::default);
+    /// Whether packets of that protocol to the gateway itself are the relay's; echo requests are not.
+    fn is_relayed(&self, protocol: IpProtocol) -> bool {
+        self.way_out == WayOut::Relay && matches!(protocol, IpProtocol::TCP | IpProtocol::UDP)
+    }
+
+    fn stations(&self, from: From) -> Stations {
+        Stations {
+            src: self.mac,
+            dst: from.station,
         }
-        let own = &mut self.errors_by_port[port.index()];
-        let (paid, own_paid) = (self.errors.after(now, COST)?, own.after(now, PORT_COST)?);
-        make()?;
-        (self.errors, *own) = (paid, own_paid);
-        Some(())
     }
 
     /// Answers a solicitation from `src` (RFC 4861 §7.2.4): a sender that still tests whether the address is
@@ -266,17 +355,14 @@ impl Gateway {
         icmp::advertise(&advertisement, mac, dst, reply)
     }
 
-    /// Why a packet to another station goes nowhere.
-    fn refusal(&self, dst: IpAddr) -> Refusal {
+    /// Why a packet to another station goes nowhere; `None` if it does go somewhere.
+    fn refusal(&self, dst: IpAddr) -> Option<Refusal> {
         let within = |prefixes: &[IpNet]| prefixes.iter().any(|prefix| prefix.contains(&dst));
         if within(&self.addresses) {
             // On the link: whoever sent it to us instead of the station itself has a wrong route.
-            Refusal::HostUnreachable
-        } else if self.internal || within(&self.neighbours) {
-            Refusal::Prohibited
-        } else {
-            Refusal::NoRoute
+            return Some(Refusal::HostUnreachable);
         }
+        (self.way_out == WayOut::None || within(&self.neighbours)).then_some(Refusal::Prohibited)
     }
 
     fn target_v4(&self, dst: Ipv4Addr) -> Target {

@@ -8,9 +8,10 @@
 //! does no harm.
 //!
 //! The journey of a frame: its vnet header is validated ([`vswitch_wire::VnetHeader::validate`]); the
-//! switch decides where it goes; a copy for the gateway is answered at once, the answer entering the
-//! switch at the gateway's port like any other frame; each egress gets the frame untouched when its
-//! device can take it, else segments or completed checksums ([`deliver`]).
+//! switch decides where it goes; each egress gets the frame untouched when its device can take it, else
+//! segments or completed checksums ([`deliver`]). A copy for the gateway is answered at once, the answer
+//! entering the switch at the gateway's port like any other frame, or it is given back to the caller for the
+//! relay, which sends by [`Engine::send_from_gateway`].
 
 mod announce;
 mod deliver;
@@ -21,11 +22,12 @@ mod listing;
 use std::{sync::Arc, time::Instant};
 
 use ipnet::IpNet;
+use vswitch_proxy::{Delivery, Outbound};
 use vswitch_switch::{
     DropReason, EgressOutcome, Guard, Isolation, OnWire, PortConfig, PortId, Switch, SwitchConfig, TagOp,
     Verdict,
 };
-use vswitch_wire::{Abilities, Offload, VnetHeader};
+use vswitch_wire::{Abilities, Offload, Refusal, VnetHeader};
 use zerocopy::FromBytes;
 
 use crate::{
@@ -33,8 +35,8 @@ use crate::{
     model::EndpointId,
 };
 use announce::Announcements;
-use deliver::TagEdit;
-use gateway::Gateway;
+use deliver::{ADDRESSES, TAG};
+use gateway::{Gateway, Outcome};
 
 /// Where the engine's frames go.
 pub trait Transmit {
@@ -77,8 +79,6 @@ pub struct Engine {
     inter_container: bool,
     /// What the gateway answers.
     reply: Vec<u8>,
-    /// What the gateway is asked, where a tag had to be taken off.
-    untagged: Vec<u8>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -114,7 +114,6 @@ impl Engine {
             mtu: spec.mtu,
             inter_container: spec.inter_container,
             reply: Vec::with_capacity(REPLY_CAPACITY),
-            untagged: Vec::with_capacity(REPLY_CAPACITY),
         };
         let link = Link {
             label: "gateway".to_owned(),
@@ -187,12 +186,18 @@ impl Engine {
     }
 
     /// Takes one read from the device behind `ingress`: a vnet header and a frame. Both are whatever the
-    /// container wrote; a bad one is dropped and counted.
-    pub fn handle_frame(&mut self, now: Instant, ingress: PortId, read: &mut [u8], out: &mut impl Transmit) {
+    /// container wrote; a bad one is dropped and counted. Returns what is for the relay.
+    pub fn handle_frame<'f>(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        read: &'f mut [u8],
+        out: &mut impl Transmit,
+    ) -> Option<Outbound<'f>> {
+        let len = read.len();
         let Some((header, frame)) = read.split_at_mut_checked(VnetHeader::LEN) else {
-            return self
-                .switch
-                .count_ingress_refusal(ingress, read.len(), DropReason::Runt);
+            self.switch.count_ingress_refusal(ingress, len, DropReason::Runt);
+            return None;
         };
         let offload = VnetHeader::ref_from_bytes(header).ok().and_then(|header| {
             let offload = header.validate(frame).or_else(|_| {
@@ -202,11 +207,46 @@ impl Engine {
             offload.ok()
         });
         let Some(offload) = offload else {
-            return self
-                .switch
+            self.switch
                 .count_ingress_refusal(ingress, frame.len(), DropReason::Offload);
+            return None;
         };
-        self.forward(now, ingress, frame, offload, out);
+        self.forward(now, ingress, frame, offload, out)
+    }
+
+    /// Sends a frame of the relay's from the gateway's port.
+    pub fn send_from_gateway(
+        &mut self,
+        now: Instant,
+        frame: &mut [u8],
+        offload: Offload,
+        out: &mut impl Transmit,
+    ) -> Delivery {
+        let on_wire = on_wire(frame.len(), &offload);
+        match self.switch.handle_frame(now, self.gateway_port, frame, on_wire) {
+            Verdict::Forward => self.deliver(frame, offload, out).delivery,
+            Verdict::Drop(_) => Delivery::Refused,
+        }
+    }
+
+    /// Tells the sender of a packet by ICMP why the relay does not carry it on.
+    pub fn refuse(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        (frame, offload): (&mut [u8], Offload),
+        refusal: Refusal,
+        out: &mut impl Transmit,
+    ) {
+        let mut reply = std::mem::take(&mut self.reply);
+        if self
+            .gateway
+            .refuse(now, ingress, (frame, offload), refusal, &mut reply)
+            .is_some()
+        {
+            self.switch_frame(now, self.gateway_port, &mut reply, Offload::NONE, out);
+        }
+        self.reply = reply;
     }
 
     /// The time by which [`Engine::handle_timeout`] should be called; `None` if nothing is pending.
@@ -227,23 +267,34 @@ impl Engine {
     }
 
     /// Runs a frame through the switch, and whatever the gateway answers after it.
-    fn forward(
+    fn forward<'f>(
         &mut self,
         now: Instant,
         ingress: PortId,
-        frame: &mut [u8],
+        frame: &'f mut [u8],
         offload: Offload,
         out: &mut impl Transmit,
-    ) {
-        let Some(tag) = self.switch_frame(now, ingress, frame, offload, out) else {
-            return;
-        };
+    ) -> Option<Outbound<'f>> {
+        let tag = self.switch_frame(now, ingress, frame, offload, out)?;
+        let (frame, offload) = untag(tag, frame, offload)?;
         let mut reply = std::mem::take(&mut self.reply);
-        if self.ask_gateway(now, ingress, tag, frame, offload, &mut reply) {
+        let outcome = self
+            .gateway
+            .handle_frame(now, ingress, frame, offload, &mut reply);
+        if outcome == Outcome::Replied {
             // Its own port is no egress of what the gateway sends, so it is not asked again.
             self.switch_frame(now, self.gateway_port, &mut reply, Offload::NONE, out);
         }
         self.reply = reply;
+        match outcome {
+            Outcome::Relay(hop) => Some(Outbound {
+                endpoint: ingress.0,
+                frame,
+                offload,
+                hop,
+            }),
+            Outcome::Ignored | Outcome::Replied => None,
+        }
     }
 
     /// Returns what is to be done to the tag of the gateway's copy, if it is to get one.
@@ -259,30 +310,9 @@ impl Engine {
             .switch
             .handle_frame(now, ingress, frame, on_wire(frame.len(), &offload))
         {
-            Verdict::Forward => self.deliver(frame, offload, out),
+            Verdict::Forward => self.deliver(frame, offload, out).for_gateway,
             Verdict::Drop(_) => None,
         }
-    }
-
-    fn ask_gateway(
-        &mut self,
-        now: Instant,
-        ingress: PortId,
-        tag: TagOp,
-        frame: &mut [u8],
-        offload: Offload,
-        reply: &mut Vec<u8>,
-    ) -> bool {
-        if tag == TagOp::Keep {
-            return self.gateway.handle_frame(now, ingress, frame, offload, reply);
-        }
-        let edit = TagEdit::new(tag, self.tag_protocol(), frame, &Offload::NONE);
-        let (Some(edit), Some(offload)) = (edit, offload.shifted(-4)) else {
-            return false;
-        };
-        edit.copy_to(&mut self.untagged);
-        self.gateway
-            .handle_frame(now, ingress, &mut self.untagged, offload, reply)
     }
 
     fn set_link(&mut self, port: PortId, link: Link) {
@@ -291,6 +321,22 @@ impl Engine {
             self.links.resize_with(index + 1, Link::default);
         }
         self.links[index] = link;
+    }
+}
+
+/// The frame as the gateway gets it, in place: every other egress has had it. The gateway's port carries
+/// untagged frames, so a tag is taken off and never put on.
+fn untag(tag: TagOp, frame: &mut [u8], offload: Offload) -> Option<(&mut [u8], Offload)> {
+    match tag {
+        TagOp::Keep => Some((frame, offload)),
+        TagOp::Pop => {
+            if frame.len() < ADDRESSES + TAG {
+                return None;
+            }
+            frame.copy_within(..ADDRESSES, TAG);
+            Some((&mut frame[TAG..], offload.shifted(-(TAG as i16))?))
+        }
+        TagOp::Push(_) | TagOp::Replace(_) => None,
     }
 }
 

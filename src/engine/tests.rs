@@ -155,7 +155,7 @@ fn tcp(from: u8, to: u8, payload: usize) -> Vec<u8> {
 }
 
 /// What a container's kernel makes of a bulk transfer: one frame, its checksum still partial.
-fn super_frame(from: u8, to: u8, payload: usize) -> (VnetHeader, Vec<u8>) {
+pub(super) fn super_frame(from: u8, to: u8, payload: usize) -> (VnetHeader, Vec<u8>) {
     let mut frame = tcp(from, to, payload);
     let len = (frame.len() - 34) as u16;
     let sum = vswitch_wire::checksum::pseudo_header_v4(
@@ -519,53 +519,4 @@ fn b_stm_1_a_super_frame_costs_as_many_frames_as_it_makes() {
     }
     // 1000 frames a second, and 100 at once; none is cut in the middle.
     assert!((7..=9).contains(&passed), "{passed} of 1000 passed");
-}
-
-mod tags {
-    use vswitch_switch::TagOp;
-    use vswitch_wire::{EtherType, VlanTag};
-
-    use super::*;
-
-    fn edited(op: TagOp, protocol: EtherType, frame: &[u8], offload: &Offload) -> (VnetHeader, Vec<u8>) {
-        let edit = TagEdit::new(op, protocol, frame, offload).expect("the frame is long enough");
-        let mut bytes = Vec::new();
-        edit.copy_to(&mut bytes);
-        (edit.vnet, bytes)
-    }
-
-    #[test]
-    fn b_vl_5_a_tag_moves_the_offsets_of_a_super_frame_with_it() {
-        let (vnet, frame) = super_frame(1, 2, 5_000);
-        let offload = vnet.validate(&frame).expect("consistent");
-        let tag = VlanTag::from_tci(0x6007);
-        for protocol in [EtherType::VLAN, EtherType::SERVICE_VLAN] {
-            let (pushed_vnet, pushed) = edited(TagOp::Push(tag), protocol, &frame, &offload);
-            let wire_tag = [&protocol.value().to_be_bytes()[..], &[0x60, 0x07]].concat();
-            assert_eq!(pushed, [&frame[..12], &wire_tag, &frame[12..]].concat());
-            let moved = pushed_vnet.validate(&pushed).expect("the offsets moved too");
-            assert_eq!(Some(moved), offload.shifted(4));
-
-            let other = VlanTag::from_tci(0x0008);
-            let (replaced_vnet, replaced) = edited(TagOp::Replace(other), protocol, &pushed, &moved);
-            let wire_tag = [&protocol.value().to_be_bytes()[..], &[0x00, 0x08]].concat();
-            assert_eq!(replaced, [&frame[..12], &wire_tag, &frame[12..]].concat());
-            assert_eq!(replaced_vnet, pushed_vnet);
-
-            assert_eq!(
-                edited(TagOp::Pop, protocol, &replaced, &moved),
-                (offload.header(), frame.clone())
-            );
-        }
-    }
-
-    #[test]
-    fn b_vl_5_a_frame_too_short_for_its_tag_is_none() {
-        for len in 0..16 {
-            let short = vec![0; len];
-            for op in [TagOp::Pop, TagOp::Replace(VlanTag::from_tci(1))] {
-                assert!(TagEdit::new(op, EtherType::VLAN, &short, &Offload::NONE).is_none());
-            }
-        }
-    }
 }

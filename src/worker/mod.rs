@@ -10,6 +10,7 @@
 //! clock is read once per turn.
 
 mod command;
+mod network;
 mod ports;
 mod reactor;
 mod wait;

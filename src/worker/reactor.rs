@@ -1,7 +1,7 @@
 //! The worker's event loop.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -9,20 +9,21 @@ use std::{
 
 use crossbeam::channel::{Receiver, TryRecvError};
 use ipnet::IpNet;
-use mio::{Events, Interest, Poll, Registry, Token, Waker, unix::SourceFd};
+use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, unix::SourceFd};
 use std::os::fd::{AsFd, AsRawFd};
 use tokio::sync::mpsc::UnboundedSender;
+use vswitch_proxy::{Scratch, config::Descriptors, relay::Readiness};
 use vswitch_switch::PortId;
 use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode,
-    ports::{Attached, Devices, Received},
+    network::{Around, FlowToken, Network},
+    ports::{Attached, Received},
     wait::Wait,
 };
 use crate::{
     dataplane::{DataPlaneError, DataPlaneEvent, EndpointSpec, FdbRow, NetworkSpec, PortRow},
-    engine::Engine,
     io::tap::Tap,
     log::RateLimit,
     model::{EndpointId, NetworkId},
@@ -42,15 +43,15 @@ pub(super) struct Reactor {
     deadline: Option<Instant>,
     wait: Wait,
     buffer: Box<[u8]>,
+    /// What relays build frames in.
+    scratch: Scratch,
+    /// What has become ready of host sockets since the last turn.
+    flow_events: Vec<(FlowToken, Readiness)>,
+    /// A relay has flows that stopped at their budget.
+    has_turns: bool,
+    descriptors: Arc<Descriptors>,
     neighbours: Arc<[IpNet]>,
     read_errors: RateLimit,
-}
-
-struct Network {
-    spec: NetworkSpec,
-    engine: Engine,
-    devices: Devices,
-    ports: HashMap<EndpointId, PortId>,
 }
 
 impl Reactor {
@@ -71,6 +72,10 @@ impl Reactor {
             deadline: None,
             wait: Wait::new(mode),
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
+            scratch: Scratch::new(),
+            flow_events: Vec::with_capacity(EVENTS),
+            has_turns: false,
+            descriptors: Arc::new(Descriptors::new(50_000)),
             neighbours: Arc::new([]),
             read_errors: RateLimit::per_second(1),
         };
@@ -86,10 +91,12 @@ impl Reactor {
                 return;
             }
             self.fire_timers(now);
-            if self.serve_ready(now) {
+            let traffic = [self.serve_flows(now), self.serve_ready(now), self.take_turns(now)];
+            if traffic.contains(&true) {
                 self.wait.note_traffic(now);
             }
-            let timeout = if !self.ready.is_empty() || self.wait.should_spin(now) {
+            let is_behind = !self.ready.is_empty() || self.has_turns;
+            let timeout = if is_behind || self.wait.should_spin(now) {
                 Some(Duration::ZERO)
             } else {
                 self.deadline.map(|at| at.saturating_duration_since(now))
@@ -104,8 +111,12 @@ impl Reactor {
                 }
             }
             for event in &events {
-                if event.token() != WAKER {
-                    self.tokens.mark_ready(event.token(), &mut self.ready);
+                if event.token() == WAKER {
+                    continue;
+                }
+                match FlowToken::decode(event.token()) {
+                    Some(token) => self.flow_events.push((token, readiness(event))),
+                    None => self.tokens.mark_ready(event.token(), &mut self.ready),
                 }
             }
         }
@@ -145,7 +156,7 @@ impl Reactor {
                 let _ = reply.send(self.remove_endpoint(now, network, endpoint));
             }
             Command::RemoveNetwork { id, reply } => {
-                let _ = reply.send(self.remove_network(id));
+                let _ = reply.send(self.remove_network(now, id));
             }
             Command::SetNeighbours { prefixes } => {
                 for network in self.networks.iter_mut().flatten() {
@@ -161,14 +172,8 @@ impl Reactor {
         if self.slot(spec.id).is_ok() {
             return Err(DataPlaneError::NetworkExists(spec.id));
         }
-        let mut engine = Engine::new(now, &spec)?;
-        engine.set_neighbours(self.neighbours.clone());
-        let network = Network {
-            spec,
-            engine,
-            devices: Devices::default(),
-            ports: HashMap::new(),
-        };
+        let mut network = Network::new(now, spec, &self.descriptors)?;
+        network.engine.set_neighbours(self.neighbours.clone());
         match self.networks.iter_mut().find(|slot| slot.is_none()) {
             Some(slot) => *slot = Some(network),
             None => self.networks.push(Some(network)),
@@ -176,11 +181,18 @@ impl Reactor {
         Ok(())
     }
 
-    fn remove_network(&mut self, id: NetworkId) -> Result<Vec<Tap>, DataPlaneError> {
+    fn remove_network(&mut self, now: Instant, id: NetworkId) -> Result<Vec<Tap>, DataPlaneError> {
         let slot = self.slot(id)?;
         let mut network = self.networks[slot]
             .take()
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
+        let mut around = Around {
+            now,
+            slot,
+            registry: self.poll.registry(),
+            scratch: &mut self.scratch,
+        };
+        network.remove_all_flows(&mut around);
         let ports: Vec<PortId> = network.devices.iter().map(|(port, _)| port).collect();
         let devices = ports.into_iter().filter_map(|port| network.devices.remove(port));
         Ok(devices
@@ -238,6 +250,13 @@ impl Reactor {
             .ports
             .remove(&endpoint)
             .ok_or(DataPlaneError::UnknownEndpoint(endpoint))?;
+        let mut around = Around {
+            now,
+            slot,
+            registry: self.poll.registry(),
+            scratch: &mut self.scratch,
+        };
+        network.remove_flows(port, &mut around);
         network.engine.remove_port(now, port);
         let device = network
             .devices
@@ -279,12 +298,65 @@ impl Reactor {
             return;
         }
         self.deadline = None;
-        for network in self.networks.iter_mut().flatten() {
-            if network.engine.poll_timeout().is_some_and(|at| at <= now) {
-                network.engine.handle_timeout(now, &mut network.devices);
+        for (slot, network) in self.networks.iter_mut().enumerate() {
+            let Some(network) = network else { continue };
+            if network.poll_timeout().is_some_and(|at| at <= now) {
+                let mut around = Around {
+                    now,
+                    slot,
+                    registry: self.poll.registry(),
+                    scratch: &mut self.scratch,
+                };
+                network.handle_timeout(&mut around);
             }
+            self.has_turns |= network.has_turns();
             settle(network, &mut self.deadline, &self.events);
         }
+    }
+
+    /// Serves the host sockets that have become ready; returns whether there were any.
+    fn serve_flows(&mut self, now: Instant) -> bool {
+        let mut events = std::mem::take(&mut self.flow_events);
+        let any = !events.is_empty();
+        for (FlowToken { slot, flow }, readiness) in events.drain(..) {
+            // The network may have gone since.
+            let Some(Some(network)) = self.networks.get_mut(slot) else {
+                continue;
+            };
+            let mut around = Around {
+                now,
+                slot,
+                registry: self.poll.registry(),
+                scratch: &mut self.scratch,
+            };
+            network.handle_ready(flow, readiness, &mut around);
+            self.has_turns |= network.has_turns();
+            settle(network, &mut self.deadline, &self.events);
+        }
+        self.flow_events = events;
+        any
+    }
+
+    /// Gives flows that stopped at their budget another; returns whether there were any.
+    fn take_turns(&mut self, now: Instant) -> bool {
+        if !std::mem::take(&mut self.has_turns) {
+            return false;
+        }
+        for (slot, network) in self.networks.iter_mut().enumerate() {
+            let Some(network) = network.as_mut().filter(|network| network.has_turns()) else {
+                continue;
+            };
+            let mut around = Around {
+                now,
+                slot,
+                registry: self.poll.registry(),
+                scratch: &mut self.scratch,
+            };
+            network.take_turns(&mut around);
+            self.has_turns |= network.has_turns();
+            settle(network, &mut self.deadline, &self.events);
+        }
+        true
     }
 
     /// Gives each port that is ready now one budget; returns whether any frame was read.
@@ -301,14 +373,18 @@ impl Reactor {
             let Some(Some(network)) = self.networks.get_mut(slot) else {
                 continue;
             };
+            let mut around = Around {
+                now,
+                slot,
+                registry: self.poll.registry(),
+                scratch: &mut self.scratch,
+            };
             let mut left = BUDGET;
             while left > 0 {
                 match network.devices.receive(port, &mut self.buffer) {
                     Received::Frame(len) => {
                         left -= 1;
-                        network
-                            .engine
-                            .handle_frame(now, port, &mut self.buffer[..len], &mut network.devices);
+                        network.handle_frame(port, &mut self.buffer[..len], &mut around);
                     }
                     Received::Empty | Received::Lost => break,
                     Received::Failed(error) => {
@@ -319,6 +395,8 @@ impl Reactor {
                     }
                 }
             }
+            network.flush(&mut around);
+            self.has_turns |= network.has_turns();
             traffic |= left < BUDGET;
             if left == 0 {
                 self.tokens.mark_ready(token, &mut self.ready);
@@ -342,6 +420,14 @@ const BUFFER_LEN: usize = VnetHeader::LEN + 14 + 8 + 65_535 + 1;
 
 const WAKER: Token = Token(usize::MAX);
 
+fn readiness(event: &Event) -> Readiness {
+    Readiness {
+        readable: event.is_readable() || event.is_read_closed(),
+        writable: event.is_writable(),
+        error: event.is_error(),
+    }
+}
+
 /// Takes a device out of the poll set.
 fn release(tokens: &mut Tokens, registry: &Registry, device: Attached) -> Tap {
     tokens.remove(device.token);
@@ -352,7 +438,7 @@ fn release(tokens: &mut Tokens, registry: &Registry, device: Attached) -> Tap {
 
 /// What every visit to a network ends with: its next deadline is noted, its news are told.
 fn settle(network: &mut Network, deadline: &mut Option<Instant>, events: &UnboundedSender<DataPlaneEvent>) {
-    *deadline = earliest(*deadline, network.engine.poll_timeout());
+    *deadline = earliest(*deadline, network.poll_timeout());
     network.engine.report_events(&network.spec.name);
     report_lost(network, events);
 }

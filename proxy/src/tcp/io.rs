@@ -22,8 +22,8 @@ pub trait FlowIo {
     fn watch_room(&mut self);
 
     /// Copies at most `max` bytes of the host socket's receive queue, from `offset` bytes behind its start,
-    /// to where [`emit`](Self::emit) expects the payload of the next segment, and leaves them in the queue. 0
-    /// means that the stream ends at or before that offset.
+    /// to where [`emit`](Self::emit) expects the payload of the next segment, and leaves them in the queue. 0 at
+    /// offset 0 means that the stream has ended; behind it, that it may have.
     ///
     /// # Errors
     /// `WouldBlock` when nothing has arrived there yet; any other error means that the connection is gone.

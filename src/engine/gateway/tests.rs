@@ -55,9 +55,15 @@ fn ask(gateway: &mut Gateway, now: Instant, frame: &[u8]) -> Option<Vec<u8>> {
 /// The answer to one frame of the station behind a port.
 fn ask_from(port: PortId, gateway: &mut Gateway, now: Instant, frame: &[u8]) -> Option<Vec<u8>> {
     let mut reply = vec![0xee; 3];
-    gateway
-        .handle_frame(now, port, &mut frame.to_vec(), Offload::NONE, &mut reply)
-        .then_some(reply)
+    let outcome = gateway.handle_frame(now, port, &mut frame.to_vec(), Offload::NONE, &mut reply);
+    (outcome == Outcome::Replied).then_some(reply)
+}
+
+fn internal_gateway() -> Gateway {
+    Gateway::new(&NetworkSpec {
+        internal: true,
+        ..spec()
+    })
 }
 
 fn built(builder: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
@@ -327,11 +333,6 @@ fn what_cannot_be_routed_is_refused_with_the_reason() {
     let unreachable = |code| Icmpv4Type::DestinationUnreachable(code);
     let cases = [
         (
-            "outside",
-            ping_4(OUTSIDE_4, 64),
-            unreachable(DestUnreachableHeader::Network),
-        ),
-        (
             "another network of ours",
             ping_4(OTHER_NETWORK_4, 64),
             unreachable(DestUnreachableHeader::FilterProhibited),
@@ -361,11 +362,6 @@ fn what_cannot_be_routed_is_refused_with_the_reason() {
     let unreachable = |code| Icmpv6Type::DestinationUnreachable(code);
     let cases = [
         (
-            "outside",
-            ping_6(station_6(), outside, 64),
-            unreachable(icmpv6::DestUnreachableCode::NoRoute),
-        ),
-        (
             "another network",
             ping_6(station_6(), other, 64),
             unreachable(icmpv6::DestUnreachableCode::Prohibited),
@@ -388,11 +384,38 @@ fn what_cannot_be_routed_is_refused_with_the_reason() {
 }
 
 #[test]
+fn what_leads_outside_is_the_relays() {
+    let outside: Ipv6Addr = "2001:db8::9".parse().expect("an address");
+    let to_port = |dst: Ipv4Addr| {
+        to_gateway()
+            .ipv4(STATION_4.octets(), dst.octets(), 1)
+            .udp(1000, 53)
+    };
+    let cases = [
+        ("outside", ping_4(OUTSIDE_4, 2), Outcome::Relay(Hop::Beyond)),
+        (
+            "IPv6",
+            ping_6(station_6(), outside, 2),
+            Outcome::Relay(Hop::Beyond),
+        ),
+        (
+            "the gateway's port, whatever the TTL",
+            built(|out| to_port(GATEWAY_4).write(out, b"?").expect("it fits")),
+            Outcome::Relay(Hop::Gateway),
+        ),
+        ("the gateway's echo", ping_4(GATEWAY_4, 64), Outcome::Replied),
+    ];
+    for (name, mut frame, expected) in cases {
+        let mut reply = Vec::new();
+        let outcome =
+            gateway().handle_frame(Instant::now(), PortId(1), &mut frame, Offload::NONE, &mut reply);
+        assert_eq!(outcome, expected, "{name}");
+    }
+}
+
+#[test]
 fn an_internal_network_prohibits_everything() {
-    let mut gateway = Gateway::new(&NetworkSpec {
-        internal: true,
-        ..spec()
-    });
+    let mut gateway = internal_gateway();
     let reply = ask(&mut gateway, Instant::now(), &ping_4(OUTSIDE_4, 64)).expect("an error");
     assert_eq!(
         icmp_v4(&reply),
@@ -406,7 +429,7 @@ fn closed_transports_are_refused() {
         .ipv4(STATION_4.octets(), GATEWAY_4.octets(), 64)
         .udp(1000, 53);
     let frame = built(|out| frame.write(out, b"?").expect("it fits"));
-    let reply = ask(&mut gateway(), Instant::now(), &frame).expect("an error");
+    let reply = ask(&mut internal_gateway(), Instant::now(), &frame).expect("an error");
     assert_eq!(
         icmp_v4(&reply),
         Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::Port)
@@ -417,7 +440,7 @@ fn closed_transports_are_refused() {
         .tcp(1000, 80, 1, 1000)
         .syn();
     let frame = built(|out| frame.write(out, &[]).expect("it fits"));
-    let reply = ask(&mut gateway(), Instant::now(), &frame).expect("an error");
+    let reply = ask(&mut internal_gateway(), Instant::now(), &frame).expect("an error");
     assert_eq!(
         icmp_v6(&reply),
         Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port)
@@ -476,7 +499,7 @@ fn errors_come_from_the_address_that_was_asked() {
     ] {
         let frame = to_gateway().ipv6(src.octets(), dst.octets(), 64).udp(1000, 53);
         let frame = built(|out| frame.write(out, b"?").expect("it fits"));
-        let reply = ask(&mut gateway(), Instant::now(), &frame).expect("an error");
+        let reply = ask(&mut internal_gateway(), Instant::now(), &frame).expect("an error");
         let Some(NetHeaders::Ipv6(ip, _)) = parsed(&reply).net else {
             panic!("no IPv6")
         };
@@ -487,7 +510,7 @@ fn errors_come_from_the_address_that_was_asked() {
 #[test]
 fn a_flood_of_hopeless_packets_gets_few_errors() {
     let (mut gateway, now) = (gateway(), Instant::now());
-    let frame = ping_4(OUTSIDE_4, 64);
+    let frame = ping_4(OTHER_NETWORK_4, 64);
     let errors = (0..1000)
         .filter(|_| ask(&mut gateway, now, &frame).is_some())
         .count();
@@ -507,7 +530,7 @@ fn a_flood_of_hopeless_packets_gets_few_errors() {
 #[test]
 fn one_station_does_not_silence_the_gateway_for_others() {
     let (mut gateway, start) = (gateway(), Instant::now());
-    let frame = ping_4(OUTSIDE_4, 64);
+    let frame = ping_4(OTHER_NETWORK_4, 64);
     for step in 0..1000 {
         ask_from(PortId(1), &mut gateway, start + COST * step, &frame);
     }
@@ -525,19 +548,19 @@ fn one_station_does_not_silence_the_gateway_for_others() {
 #[test]
 fn what_gets_no_error_costs_none() {
     let (mut gateway, now) = (gateway(), Instant::now());
-    let mut later_fragment = ping_4(OUTSIDE_4, 64);
+    let mut later_fragment = ping_4(OTHER_NETWORK_4, 64);
     later_fragment[20..22].copy_from_slice(&[0, 5]);
     etherparse_checksum(&mut later_fragment);
     for _ in 0..1000 {
         assert_eq!(ask(&mut gateway, now, &later_fragment), None);
     }
-    ask(&mut gateway, now, &ping_4(OUTSIDE_4, 64)).expect("nothing was sent so far");
+    ask(&mut gateway, now, &ping_4(OTHER_NETWORK_4, 64)).expect("nothing was sent so far");
 }
 
 #[test]
 fn errors_stay_within_their_size() {
     let step = to_gateway()
-        .ipv4(STATION_4.octets(), OUTSIDE_4.octets(), 64)
+        .ipv4(STATION_4.octets(), OTHER_NETWORK_4.octets(), 64)
         .udp(1, 2);
     let frame = built(|out| step.write(out, &[0; 1400]).expect("it fits"));
     assert_eq!(
@@ -546,7 +569,13 @@ fn errors_stay_within_their_size() {
             .len(),
         14 + 576
     );
-    let step = to_gateway().ipv6(station_6().octets(), [0x20; 16], 64).udp(1, 2);
+    let step = to_gateway()
+        .ipv6(
+            station_6().octets(),
+            [0xfd, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5],
+            64,
+        )
+        .udp(1, 2);
     let frame = built(|out| step.write(out, &[0; 1400]).expect("it fits"));
     assert_eq!(
         ask(&mut gateway(), Instant::now(), &frame)
@@ -562,7 +591,7 @@ fn frames_cut_or_flipped_anywhere_never_panic() {
     let samples = [
         arp(Op::REQUEST, STATION_4, GATEWAY_4),
         ping_4(GATEWAY_4, 64),
-        ping_4(OUTSIDE_4, 64),
+        ping_4(OTHER_NETWORK_4, 64),
         ping_6(station_6(), gateway_6(), 64),
         solicitation(station_6(), group, gateway_6(), 255, &[1, 1, 2, 0, 0, 0, 0, 1]),
     ];

@@ -1,0 +1,460 @@
+//! One network's flows.
+//!
+//! A [`Relay`] is asked by the packet loop: with packets of containers ([`Relay::handle_packet`]), with
+//! readiness of host sockets ([`Relay::handle_ready`]) and with time ([`Relay::handle_timeout`]). At the end of
+//! a batch of packets it wants [`Relay::flush`]; while [`Relay::has_turns`] it wants
+//! [`Relay::take_turns`]. What it sends goes out by the [`Link`] of the call.
+//!
+//! Invariants: every flow is in the table once, has one host socket and one entry among the deadlines, and
+//! holds one lease of a descriptor and its part of its container's share; all are given back when it is
+//! removed. A flow's policy is decided when it begins and never again.
+
+mod counters;
+mod deadlines;
+mod table;
+mod target;
+mod tcp;
+mod time_wait;
+
+use std::{
+    collections::{VecDeque, hash_map::RandomState},
+    net::SocketAddr,
+    os::fd::{AsFd, AsRawFd},
+    sync::Arc,
+    time::Instant,
+};
+
+use mio::{Interest, unix::SourceFd};
+use vswitch_wire::{IpProtocol, MacAddr, Refusal, Stations};
+
+use crate::{
+    FlowId, Link, Outbound, Path, Scratch,
+    allowance::Allowance,
+    config::{Denial, Lease, RelayConfig},
+    listing::FlowView,
+    packet::Packet,
+    stream::TcpFlow,
+};
+
+pub use counters::Counters;
+use deadlines::Deadlines;
+use table::{Keyed, Shares, Table, Tuple};
+use target::Refused;
+use time_wait::TimeWait;
+
+/// The flows of one network's containers.
+#[derive(Debug)]
+pub struct Relay {
+    config: RelayConfig,
+    /// The host's resolvers in order of preference.
+    resolvers: Arc<[SocketAddr]>,
+    flows: Table<Flow>,
+    shares: Shares,
+    /// TCP connections that wait for the host's connect, of all containers.
+    pending: usize,
+    deadlines: Deadlines,
+    time_wait: TimeWait,
+    /// Flows with an acknowledgment that is due at the end of the batch.
+    unflushed: Vec<FlowId>,
+    /// Flows that stopped at their budget.
+    turns: VecDeque<FlowId>,
+    counters: Counters,
+    challenges: Allowance,
+    /// Key and start of the clock of initial sequence numbers.
+    secret: RandomState,
+    epoch: Instant,
+}
+
+/// One flow.
+#[derive(Debug)]
+struct Flow {
+    tuple: Tuple,
+    endpoint: u32,
+    station: MacAddr,
+    /// Where the host socket leads if not to the tuple's other end.
+    target: Option<SocketAddr>,
+    began: Instant,
+    /// Whether it counts as waiting for the host's connect.
+    pending: bool,
+    /// Waits in [`Relay::unflushed`] and [`Relay::turns`].
+    unflushed: bool,
+    turn: bool,
+    kind: Kind,
+    _descriptor: Lease,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpFlow),
+}
+
+/// What has happened to a host socket. Each is a hint that may be stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Readiness {
+    /// It has something to read, or its stream has ended.
+    pub readable: bool,
+    /// It has room to write, or is connected.
+    pub writable: bool,
+    /// It has failed.
+    pub error: bool,
+}
+
+impl Relay {
+    /// A relay without flows.
+    pub fn new(now: Instant, config: RelayConfig, secret: RandomState) -> Self {
+        Self {
+            resolvers: Arc::new([]),
+            flows: Table::new(),
+            shares: Shares::new(config.limits.new_per_second),
+            pending: 0,
+            deadlines: Deadlines::default(),
+            time_wait: TimeWait::new(config.timeouts.time_wait),
+            unflushed: Vec::new(),
+            turns: VecDeque::new(),
+            counters: Counters::default(),
+            challenges: Allowance::per_second(CHALLENGES_PER_SECOND),
+            secret,
+            epoch: now,
+            config,
+        }
+    }
+
+    /// Sets the host's resolvers; flows that lead to another one go on.
+    pub fn set_resolvers(&mut self, resolvers: Arc<[SocketAddr]>) {
+        self.resolvers = resolvers;
+    }
+
+    /// Takes a packet that a container has sent to the gateway.
+    pub fn handle_packet(
+        &mut self,
+        now: Instant,
+        outbound: Outbound<'_>,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        let Some(packet) = Packet::read(outbound.frame) else {
+            self.counters.bad_packet += 1;
+            return;
+        };
+        match packet.protocol {
+            IpProtocol::TCP => self.handle_segment(now, outbound, scratch, link),
+            _ => {
+                self.counters.protocol += 1;
+                let Outbound {
+                    endpoint,
+                    frame,
+                    offload,
+                    ..
+                } = outbound;
+                link.refuse(endpoint, frame, offload, Refusal::ProtocolUnreachable);
+            }
+        }
+    }
+
+    /// Takes readiness of a flow's socket.
+    pub fn handle_ready(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        readiness: Readiness,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        // The flow may have ended since; its place may be another's, which takes this as a hint.
+        let Some(flow) = self.flows.get(id) else { return };
+        match flow.kind {
+            Kind::Tcp(_) => self.handle_stream_ready(now, id, readiness, scratch, link),
+        }
+    }
+
+    /// Sends what acknowledgments are due at the end of a batch of packets.
+    pub fn flush(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        while let Some(id) = self.unflushed.pop() {
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.unflushed = false;
+                self.flush_stream(now, id, scratch, link);
+            }
+        }
+    }
+
+    /// Whether a flow stopped at its budget and wants another turn.
+    pub fn has_turns(&self) -> bool {
+        !self.turns.is_empty()
+    }
+
+    /// Gives every flow that stopped at its budget another.
+    pub fn take_turns(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        for _ in 0..self.turns.len() {
+            let Some(id) = self.turns.pop_front() else { return };
+            if let Some(flow) = self.flows.get_mut(id) {
+                flow.turn = false;
+                let readable = Readiness {
+                    readable: true,
+                    writable: false,
+                    error: false,
+                };
+                self.handle_ready(now, id, readable, scratch, link);
+            }
+        }
+    }
+
+    /// The time by which [`handle_timeout`](Self::handle_timeout) should be called; `None` if there are no
+    /// flows.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadlines.next()
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        while let Some(id) = self.deadlines.take_due(now) {
+            if let Some(flow) = self.flows.get(id) {
+                match flow.kind {
+                    Kind::Tcp(_) => self.handle_stream_timeout(now, id, scratch, link),
+                }
+            }
+        }
+    }
+
+    /// Ends all flows of a container, whose port is about to go: both sides get resets (R-TM-3).
+    pub fn remove_endpoint(
+        &mut self,
+        now: Instant,
+        endpoint: u32,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        let of_endpoint = self.flows.iter().filter(|(_, flow)| flow.endpoint == endpoint);
+        let ids: Vec<FlowId> = of_endpoint.map(|(id, _)| id).collect();
+        for id in ids {
+            self.abort(now, id, scratch, link);
+        }
+        self.shares.remove(endpoint);
+    }
+
+    /// Ends all flows.
+    pub fn remove_all(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        let ids: Vec<FlowId> = self.flows.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            self.abort(now, id, scratch, link);
+        }
+    }
+
+    /// Every flow.
+    pub fn flows(&self, now: Instant) -> impl Iterator<Item = FlowView> {
+        self.flows.iter().map(move |(_, flow)| flow.view(now))
+    }
+
+    /// Number of flows.
+    pub fn len(&self) -> usize {
+        self.flows.len()
+    }
+
+    /// Whether there are no flows.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What was counted since the relay began.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
+        match self.flows.get(id).map(|flow| &flow.kind) {
+            Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
+            None => {}
+        }
+    }
+
+    /// Tells a container that its new flow is not begun.
+    fn refuse(&mut self, outbound: &mut Outbound<'_>, refused: Refused, link: &mut impl Link) -> Answer {
+        let mut refuse = |refusal| {
+            let (endpoint, offload) = (outbound.endpoint, outbound.offload);
+            link.refuse(endpoint, outbound.frame, offload, refusal);
+            Answer::None
+        };
+        match refused {
+            Refused::Impossible => {
+                self.counters.bad_packet += 1;
+                Answer::None
+            }
+            Refused::Nobody => refuse(Refusal::PortUnreachable),
+            Refused::Denied => {
+                self.counters.denied += 1;
+                match self.config.policy.denied {
+                    Denial::Drop => Answer::None,
+                    Denial::Prohibited => refuse(Refusal::Prohibited),
+                    Denial::Reset => Answer::Reset,
+                }
+            }
+        }
+    }
+
+    /// Whether the container may begin another flow. Makes room by ending an idle one where that helps.
+    fn make_room(&mut self, now: Instant, endpoint: u32) -> Option<Lease> {
+        let limits = &self.config.limits;
+        if !self.shares.of(endpoint).new.take(now) {
+            self.counters.limit_rate += 1;
+            return None;
+        }
+        let own = self.shares.of(endpoint).flows >= limits.flows_per_endpoint;
+        let is_full = own || self.flows.len() >= limits.flows;
+        if is_full && !self.evict(now, own.then_some(endpoint)) {
+            self.counters.limit_flows += 1;
+            return None;
+        }
+        if let Some(lease) = self.config.limits.descriptors.take() {
+            return Some(lease);
+        }
+        // R-LIM-2: existing flows keep what they have; only idle ones without an answer make room.
+        if self.evict(now, None) {
+            return self.config.limits.descriptors.take();
+        }
+        self.counters.no_descriptor += 1;
+        None
+    }
+
+    /// Ends the flow that is missed least, if there is one; of one container if it is named.
+    fn evict(&mut self, now: Instant, endpoint: Option<u32>) -> bool {
+        let is_candidate = |flow: &Flow| endpoint.is_none_or(|endpoint| flow.endpoint == endpoint);
+        let victim = self
+            .flows
+            .next_victim(|flow| is_candidate(flow).then(|| flow.dispensability(now)).flatten());
+        let Some(id) = victim else { return false };
+        self.counters.evicted += 1;
+        self.remove(id).is_some()
+    }
+
+    /// Enters a flow and its socket.
+    fn insert(&mut self, now: Instant, flow: Flow, link: &impl Link) -> Option<FlowId> {
+        let id = self.flows.next_id();
+        let fd = flow.socket_fd();
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if link
+            .registry()
+            .register(&mut SourceFd(&fd), link.token(id), interest)
+            .is_err()
+        {
+            self.counters.no_descriptor += 1;
+            return None;
+        }
+        self.counters.flows += 1;
+        self.shares.of(flow.endpoint).flows += 1;
+        if flow.pending {
+            self.pending += 1;
+            self.shares.of(flow.endpoint).pending += 1;
+        }
+        let deadline = flow.deadline(now);
+        let id = self.flows.insert(flow);
+        self.deadlines.note(id, deadline);
+        Some(id)
+    }
+
+    /// Takes a flow out of everything. Its socket leaves the poll set when it is closed.
+    fn remove(&mut self, id: FlowId) -> Option<Flow> {
+        let mut flow = self.flows.remove(id)?;
+        self.settle_pending(&mut flow);
+        self.deadlines.remove(id);
+        self.shares.of(flow.endpoint).flows -= 1;
+        Some(flow)
+    }
+
+    /// The host's connect is no longer pending.
+    fn settle_pending(&mut self, flow: &mut Flow) {
+        if std::mem::take(&mut flow.pending) {
+            self.pending -= 1;
+            self.shares.of(flow.endpoint).pending -= 1;
+        }
+    }
+}
+
+/// What else a container is to get for a refused flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Answer {
+    None,
+    Reset,
+}
+
+impl Keyed for Flow {
+    fn tuple(&self) -> &Tuple {
+        &self.tuple
+    }
+}
+
+impl Flow {
+    fn path(&self, config: &RelayConfig) -> Path {
+        Path {
+            container: self.tuple.container,
+            remote: self.tuple.remote,
+            stations: Stations {
+                src: config.gateway_mac,
+                dst: self.station,
+            },
+            mtu: config.mtu,
+        }
+    }
+
+    fn socket_fd(&self) -> i32 {
+        match &self.kind {
+            Kind::Tcp(flow) => flow.socket.as_fd().as_raw_fd(),
+        }
+    }
+
+    fn deadline(&self, _now: Instant) -> Instant {
+        match &self.kind {
+            Kind::Tcp(flow) => flow.connection.poll_timeout(),
+        }
+    }
+
+    /// How little the flow is missed: none of TCP, whose ends would have to be told.
+    fn dispensability(&self, _now: Instant) -> Option<(bool, std::time::Duration)> {
+        match &self.kind {
+            Kind::Tcp(_) => None,
+        }
+    }
+
+    fn view(&self, now: Instant) -> FlowView {
+        let (state, (sent, received), active, expires) = match &self.kind {
+            Kind::Tcp(flow) => (
+                flow.connection.state_name(),
+                flow.connection.bytes(),
+                flow.connection.active(),
+                flow.connection.expires_at(),
+            ),
+        };
+        FlowView {
+            endpoint: self.endpoint,
+            protocol: self.tuple.protocol,
+            state,
+            container: self.tuple.container,
+            remote: self.tuple.remote,
+            target: self.target,
+            sent,
+            received,
+            age: now.saturating_duration_since(self.began),
+            idle: now.saturating_duration_since(active),
+            timeout: expires.saturating_duration_since(now),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // A worker that ends has no way to the containers any more, but the hosts' peers must not take an
+        // unfinished stream for a finished one.
+        let ids: Vec<FlowId> = self.flows.iter().map(|(id, _)| id).collect();
+        for id in ids {
+            if let Some(Flow {
+                kind: Kind::Tcp(flow),
+                ..
+            }) = self.flows.remove(id)
+            {
+                flow.socket.reset();
+            }
+        }
+    }
+}
+
+/// Challenge acknowledgments of all flows together (R-RX-10): `tcp_challenge_ack_limit` had 1000 a second before
+/// it became unlimited.
+const CHALLENGES_PER_SECOND: u32 = 1000;

@@ -1,0 +1,192 @@
+//! The flows of a network, by place and by tuple, and what each container has of them.
+
+use std::{
+    hash::{BuildHasher, Hash},
+    net::SocketAddr,
+};
+
+use hashbrown::{HashMap, HashTable};
+
+use crate::{FlowId, allowance::Allowance, listing::Protocol};
+
+/// What identifies a flow: its protocol and both ends as the container knows them. An echo flow has its
+/// identifier as the container's port, and 0 as the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Tuple {
+    pub(super) protocol: Protocol,
+    pub(super) container: SocketAddr,
+    pub(super) remote: SocketAddr,
+}
+
+/// Something that has a tuple.
+pub(super) trait Keyed {
+    fn tuple(&self) -> &Tuple;
+}
+
+/// Flows in a slab, found by tuple through a table of places.
+///
+/// Containers choose the tuples, so the hash is keyed at random.
+#[derive(Debug)]
+pub(super) struct Table<F> {
+    places: Vec<Option<F>>,
+    free: Vec<u32>,
+    by_tuple: HashTable<u32>,
+    hasher: foldhash::fast::RandomState,
+    /// Where the search for something to evict goes on.
+    cursor: usize,
+}
+
+impl<F: Keyed> Table<F> {
+    pub(super) fn new() -> Self {
+        Self {
+            places: Vec::new(),
+            free: Vec::new(),
+            by_tuple: HashTable::new(),
+            hasher: foldhash::fast::RandomState::default(),
+            cursor: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_tuple.len()
+    }
+
+    pub(super) fn find(&self, tuple: &Tuple) -> Option<FlowId> {
+        let hash = self.hasher.hash_one(tuple);
+        let is_it = |&place: &u32| {
+            let flow = self.places.get(place as usize).and_then(Option::as_ref);
+            flow.is_some_and(|flow| flow.tuple() == tuple)
+        };
+        self.by_tuple.find(hash, is_it).copied().map(FlowId)
+    }
+
+    pub(super) fn get(&self, id: FlowId) -> Option<&F> {
+        self.places.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut F> {
+        self.places.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Reserves the place that the next [`insert`](Self::insert) takes.
+    pub(super) fn next_id(&self) -> FlowId {
+        FlowId(self.free.last().copied().unwrap_or(self.places.len() as u32))
+    }
+
+    /// Inserts a flow whose tuple is not in the table.
+    pub(super) fn insert(&mut self, flow: F) -> FlowId {
+        let hash = self.hasher.hash_one(flow.tuple());
+        let place = match self.free.pop() {
+            Some(place) => {
+                self.places[place as usize] = Some(flow);
+                place
+            }
+            None => {
+                self.places.push(Some(flow));
+                self.places.len() as u32 - 1
+            }
+        };
+        let Self {
+            places,
+            by_tuple,
+            hasher,
+            ..
+        } = self;
+        let rehash = |&place: &u32| match &places[place as usize] {
+            Some(flow) => hasher.hash_one(flow.tuple()),
+            None => 0,
+        };
+        by_tuple.insert_unique(hash, place, rehash);
+        FlowId(place)
+    }
+
+    pub(super) fn remove(&mut self, id: FlowId) -> Option<F> {
+        let flow = self.places.get_mut(id.0 as usize)?.take()?;
+        let hash = self.hasher.hash_one(flow.tuple());
+        if let Ok(entry) = self.by_tuple.find_entry(hash, |&place| place == id.0) {
+            entry.remove();
+        }
+        self.free.push(id.0);
+        Some(flow)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (FlowId, &F)> {
+        let numbered = self.places.iter().enumerate();
+        numbered.filter_map(|(place, flow)| Some((FlowId(place as u32), flow.as_ref()?)))
+    }
+
+    /// Looks at the next few flows, going round from call to call, and returns the one that `rank` puts
+    /// highest among those that it ranks at all.
+    pub(super) fn next_victim<R: Ord>(&mut self, rank: impl Fn(&F) -> Option<R>) -> Option<FlowId> {
+        let count = self.places.len();
+        let first = self.cursor;
+        self.cursor = (first + SEARCHED) % count.max(1);
+        let around = (first..first + SEARCHED.min(count)).map(|place| place % count);
+        around
+            .filter_map(|place| {
+                let flow = self.places[place].as_ref()?;
+                Some((rank(flow)?, FlowId(place as u32)))
+            })
+            .max_by(|(a, _), (b, _)| a.cmp(b))
+            .map(|(_, id)| id)
+    }
+}
+
+/// What one container has of the relay.
+#[derive(Debug)]
+pub(super) struct Share {
+    pub(super) flows: usize,
+    /// TCP connections that wait for the host's connect.
+    pub(super) pending: usize,
+    /// DNS queries that wait for an answer.
+    pub(super) queries: usize,
+    /// Flows that nothing has answered yet.
+    pub(super) new: Allowance,
+    /// Resets for segments of no connection.
+    pub(super) strays: Allowance,
+}
+
+impl Share {
+    fn new(new_per_second: u32) -> Self {
+        Self {
+            flows: 0,
+            pending: 0,
+            queries: 0,
+            new: Allowance::per_second(new_per_second),
+            strays: Allowance::per_second(STRAYS_PER_SECOND),
+        }
+    }
+}
+
+/// Shares by the number of the container's switch port.
+#[derive(Debug)]
+pub(super) struct Shares {
+    by_endpoint: HashMap<u32, Share, foldhash::fast::RandomState>,
+    new_per_second: u32,
+}
+
+impl Shares {
+    pub(super) fn new(new_per_second: u32) -> Self {
+        Self {
+            by_endpoint: HashMap::default(),
+            new_per_second,
+        }
+    }
+
+    pub(super) fn of(&mut self, endpoint: u32) -> &mut Share {
+        let new_per_second = self.new_per_second;
+        self.by_endpoint
+            .entry(endpoint)
+            .or_insert_with(|| Share::new(new_per_second))
+    }
+
+    pub(super) fn remove(&mut self, endpoint: u32) {
+        self.by_endpoint.remove(&endpoint);
+    }
+}
+
+/// Flows looked at for one eviction: work per packet is bounded, and of so many one is idle enough.
+const SEARCHED: usize = 64;
+
+/// As the gateway's limit of ICMP errors to one container.
+const STRAYS_PER_SECOND: u32 = 100;

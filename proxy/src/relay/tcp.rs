@@ -1,0 +1,434 @@
+//! TCP flows of a relay: which segment belongs to which, and what begins or ends one.
+
+use std::{hash::BuildHasher, io, net::SocketAddr, time::Instant};
+
+use vswitch_wire::{Ipv4Header, Ipv6Header, Stations, TcpFlags, TcpHeader, TcpSegment};
+
+use super::{
+    Answer, Flow, Kind, Readiness, Relay,
+    table::Tuple,
+    target::{self, Target},
+};
+use crate::{
+    FlowId, Link, Outbound, Path, Scratch,
+    link::Hop,
+    listing::Protocol,
+    packet::Packet,
+    seq::SeqNum,
+    stream::{self, HostSocket, StreamIo, TcpFlow},
+    tcp::{Connection, End, Outgoing, Settings},
+};
+
+impl Relay {
+    pub(super) fn handle_segment(
+        &mut self,
+        now: Instant,
+        mut outbound: Outbound<'_>,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        let Some((tuple, segment, packet)) = self.read_segment(&outbound) else {
+            return;
+        };
+        if let Some(id) = self.flows.find(&tuple) {
+            let replaced = self.with_stream(now, id, scratch, link, |connection, io| {
+                connection.handle_segment(now, &segment, io);
+            });
+            if replaced != Some(End::Replaced) {
+                return;
+            }
+        }
+        let (flags, seq) = (segment.header().flags(), SeqNum(segment.header().sequence()));
+        let is_syn = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
+        if let Some(closed) = self.time_wait.find(now, &tuple) {
+            if is_syn && closed.ack.lt(seq) {
+                // RFC 1122 §4.2.2.13: a new connection may begin at once if its numbers are larger.
+                self.time_wait.remove(&tuple);
+            } else if flags.contains(TcpFlags::RST) {
+                return;
+            } else {
+                let ack = Answered {
+                    seq: closed.seq,
+                    ack: closed.ack,
+                    flags: TcpFlags::ACK,
+                };
+                return self.answer(&packet, &tuple, ack, scratch, link);
+            }
+        }
+        if flags.contains(TcpFlags::RST) {
+            return;
+        }
+        if !is_syn {
+            return self.handle_stray(now, outbound.endpoint, (&packet, &segment), &tuple, scratch, link);
+        }
+        let hop = outbound.hop;
+        match self.open_stream(now, (outbound.endpoint, hop), &packet, &segment, link) {
+            Ok(opened) => {
+                if let Some((id, connected)) = opened {
+                    self.settle_connect(now, id, connected, scratch, link);
+                }
+            }
+            Err(refused) => {
+                if self.refuse(&mut outbound, refused, link) == Answer::Reset
+                    && let Some((tuple, segment, packet)) = self.read_segment(&outbound)
+                {
+                    let reset = Answered::refusal(&segment);
+                    self.answer(&packet, &tuple, reset, scratch, link);
+                }
+            }
+        }
+    }
+
+    /// A segment with valid checksum between addresses and ports that can have a connection.
+    fn read_segment<'a>(
+        &mut self,
+        outbound: &'a Outbound<'_>,
+    ) -> Option<(Tuple, TcpSegment<'a>, Packet<'a>)> {
+        let read = || {
+            let packet = Packet::read(outbound.frame).filter(|packet| packet.fragment.is_none())?;
+            let segment = TcpSegment::parse(packet.load).ok()?;
+            let (src, dst) = (segment.header().src_port(), segment.header().dst_port());
+            (src != 0 && dst != 0).then_some((packet, segment))
+        };
+        let Some((packet, segment)) = read() else {
+            self.counters.bad_packet += 1;
+            return None;
+        };
+        let is_unfinished = outbound.offload.checksum.is_some() || outbound.offload.data_valid;
+        if !is_unfinished && !segment.has_valid_checksum(packet.pseudo_header()) {
+            self.counters.bad_checksum += 1;
+            return None;
+        }
+        let tuple = Tuple {
+            protocol: Protocol::Tcp,
+            container: SocketAddr::new(packet.src, segment.header().src_port()),
+            remote: SocketAddr::new(packet.dst, segment.header().dst_port()),
+        };
+        Some((tuple, segment, packet))
+    }
+
+    /// Begins a connection. `None` if a limit forbids it, which the container takes for a lost SYN.
+    fn open_stream(
+        &mut self,
+        now: Instant,
+        (endpoint, hop): (u32, Hop),
+        packet: &Packet<'_>,
+        syn: &TcpSegment<'_>,
+        link: &mut impl Link,
+    ) -> Result<Option<(FlowId, io::Result<bool>)>, target::Refused> {
+        let tuple = Tuple {
+            protocol: Protocol::Tcp,
+            container: SocketAddr::new(packet.src, syn.header().src_port()),
+            remote: SocketAddr::new(packet.dst, syn.header().dst_port()),
+        };
+        let resolver = self.resolvers.first().copied();
+        let target = match target::choose(&self.config, Protocol::Tcp, hop, tuple.remote, resolver)? {
+            Target::Itself => None,
+            Target::Host(address) | Target::Resolver(address) => Some(address),
+        };
+        let limits = &self.config.limits;
+        if self.pending >= limits.pending || self.shares.of(endpoint).pending >= limits.pending_per_endpoint {
+            self.counters.limit_pending += 1;
+            return Ok(None);
+        }
+        let Some(descriptor) = self.make_room(now, endpoint) else {
+            return Ok(None);
+        };
+        let to = target.unwrap_or(tuple.remote);
+        let socket = match HostSocket::open(to, &self.config.source, packet.traffic_class & DSCP) {
+            Ok(socket) => socket,
+            Err(_) => {
+                self.counters.no_descriptor += 1;
+                return Ok(None);
+            }
+        };
+        let settings = self.settings(now, &tuple);
+        let flow = Flow {
+            tuple,
+            endpoint,
+            station: packet.station,
+            target,
+            began: now,
+            pending: true,
+            unflushed: false,
+            turn: false,
+            kind: Kind::Tcp(TcpFlow {
+                connection: Connection::new(now, syn, settings),
+                socket,
+            }),
+            _descriptor: descriptor,
+        };
+        // R-OUT-9: in the poll set before the connect, so that no completion is missed.
+        let Some(id) = self.insert(now, flow, link) else {
+            return Ok(None);
+        };
+        let connected = match self.flows.get(id).map(|flow| &flow.kind) {
+            Some(Kind::Tcp(flow)) => flow.socket.connect(to),
+            _ => Ok(false),
+        };
+        Ok(Some((id, connected)))
+    }
+
+    fn settings(&self, now: Instant, tuple: &Tuple) -> Settings {
+        let (ip, default_mss) = match tuple.remote {
+            // RFC 9293 §3.7.1: 536 and 1220 where no MSS option came.
+            SocketAddr::V4(_) => (Ipv4Header::LEN, 536),
+            SocketAddr::V6(_) => (Ipv6Header::LEN, 1220),
+        };
+        let headers = (ip + TcpHeader::LEN) as u16;
+        // RFC 6528 §3: ISN = M + F(localip, localport, remoteip, remoteport, secretkey), M a clock.
+        let ticks = now.saturating_duration_since(self.epoch).as_nanos() / ISN_TICK_NANOS;
+        let isn = (self.secret.hash_one(tuple) as u32).wrapping_add(ticks as u32);
+        Settings {
+            isn: SeqNum(isn),
+            mss: self.config.mtu.saturating_sub(headers),
+            default_mss,
+            largest_payload: u16::MAX - headers,
+            connect_timeout: self.config.timeouts.connect,
+            idle_timeout: self.config.timeouts.tcp_idle,
+        }
+    }
+
+    pub(super) fn handle_stream_ready(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        readiness: Readiness,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        let Some(Flow {
+            kind: Kind::Tcp(flow),
+            ..
+        }) = self.flows.get(id)
+        else {
+            return;
+        };
+        if flow.connection.is_connecting() {
+            let connected = flow.socket.connected();
+            return self.settle_connect(now, id, connected, scratch, link);
+        }
+        if readiness.error && flow.socket.take_error().is_some() {
+            self.with_stream(now, id, scratch, link, |connection, io| {
+                connection.handle_host_error(io);
+            });
+            return;
+        }
+        self.with_stream(now, id, scratch, link, |connection, io| {
+            if readiness.writable {
+                connection.handle_writable(now, io);
+            }
+            if readiness.readable {
+                connection.handle_readable(now, io);
+            }
+        });
+    }
+
+    /// Tells the flow how its connect went, once that is known.
+    fn settle_connect(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        connected: io::Result<bool>,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        match connected {
+            Ok(false) => {}
+            Ok(true) => {
+                if let Some(flow) = self.flows.get(id) {
+                    // Only what nobody answers counts against the rate of new flows.
+                    let endpoint = flow.endpoint;
+                    self.shares.of(endpoint).new.give_back();
+                }
+                self.with_stream(now, id, scratch, link, |connection, io| {
+                    connection.handle_connected(now, io);
+                });
+            }
+            Err(error) => {
+                if error.kind() == io::ErrorKind::AddrNotAvailable {
+                    self.counters.no_port += 1;
+                }
+                self.with_stream(now, id, scratch, link, |connection, io| {
+                    connection.handle_connect_error(&error, io);
+                });
+            }
+        }
+    }
+
+    pub(super) fn handle_stream_timeout(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        self.with_stream(now, id, scratch, link, |connection, io| {
+            connection.handle_timeout(now, io);
+        });
+    }
+
+    pub(super) fn flush_stream(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        self.with_stream(now, id, scratch, link, |connection, io| connection.flush(now, io));
+    }
+
+    pub(super) fn abort_stream(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        self.with_stream(now, id, scratch, link, |connection, io| connection.abort(io));
+    }
+
+    /// Lets a flow's state machine act, and does what follows from its new state. Returns how the flow ended,
+    /// if it did.
+    fn with_stream<L: Link>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        scratch: &mut Scratch,
+        link: &mut L,
+        act: impl FnOnce(&mut Connection, &mut StreamIo<'_, L>),
+    ) -> Option<End> {
+        let flow = self.flows.get_mut(id)?;
+        let path = flow.path(&self.config);
+        let Kind::Tcp(TcpFlow { connection, socket }) = &mut flow.kind;
+        let token = link.token(id);
+        let mut io = StreamIo {
+            socket,
+            path: &path,
+            endpoint: flow.endpoint,
+            challenges: &mut self.challenges,
+            token,
+            scratch,
+            link,
+            now,
+        };
+        act(connection, &mut io);
+        let deadline = connection.poll_timeout();
+        let (end, is_connecting) = (connection.end(), connection.is_connecting());
+        if let Some(end) = end {
+            self.finish_stream(now, id, end);
+            return Some(end);
+        }
+        if connection.wants_flush() && !std::mem::replace(&mut flow.unflushed, true) {
+            self.unflushed.push(id);
+        }
+        if connection.wants_turn() && !std::mem::replace(&mut flow.turn, true) {
+            self.turns.push_back(id);
+        }
+        if flow.pending && !is_connecting {
+            flow.pending = false;
+            let endpoint = flow.endpoint;
+            self.pending -= 1;
+            self.shares.of(endpoint).pending -= 1;
+        }
+        self.deadlines.note(id, deadline);
+        None
+    }
+
+    fn finish_stream(&mut self, now: Instant, id: FlowId, end: End) {
+        let Some(flow) = self.remove(id) else { return };
+        let tuple = flow.tuple;
+        let Kind::Tcp(TcpFlow { connection, socket }) = flow.kind;
+        match end {
+            End::Closed { time_wait: true } => self.time_wait.insert(now, tuple, connection.sequence()),
+            End::Closed { time_wait: false } => {}
+            // R-CL: dropping it would send a FIN.
+            End::Replaced | End::Reset => socket.reset(),
+        }
+    }
+
+    /// A segment of no connection: tells the container so (R-CL-5), which also clears what it remembers of
+    /// a daemon before this one.
+    fn handle_stray(
+        &mut self,
+        now: Instant,
+        endpoint: u32,
+        (packet, segment): (&Packet<'_>, &TcpSegment<'_>),
+        tuple: &Tuple,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        if !target::is_possible(packet.dst) || !self.shares.of(endpoint).strays.take(now) {
+            return;
+        }
+        self.counters.stray += 1;
+        let reset = Answered::refusal(segment);
+        self.answer(packet, tuple, reset, scratch, link);
+    }
+
+    /// Sends a segment without a flow.
+    fn answer(
+        &mut self,
+        packet: &Packet<'_>,
+        tuple: &Tuple,
+        answered: Answered,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        let path = Path {
+            container: tuple.container,
+            remote: tuple.remote,
+            stations: Stations {
+                src: self.config.gateway_mac,
+                dst: packet.station,
+            },
+            mtu: self.config.mtu,
+        };
+        let segment = Outgoing {
+            seq: answered.seq,
+            ack: answered.ack,
+            flags: answered.flags,
+            window: 0,
+            payload_len: 0,
+            mss: u16::MAX,
+            syn_options: None,
+        };
+        if let Some((len, offload)) = stream::build(&path, &segment, &mut scratch.frame) {
+            link.send(&mut scratch.frame[..len], offload);
+        }
+    }
+}
+
+/// What a segment of no flow is answered with.
+#[derive(Debug, Clone, Copy)]
+struct Answered {
+    seq: SeqNum,
+    ack: SeqNum,
+    flags: TcpFlags,
+}
+
+impl Answered {
+    /// The reset of RFC 9293 §3.10.7.1: "If the ACK bit is off, sequence number zero is used,
+    /// <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>. If the ACK bit is on, <SEQ=SEG.ACK><CTL=RST>."
+    fn refusal(segment: &TcpSegment<'_>) -> Self {
+        let header = segment.header();
+        match header.flags().contains(TcpFlags::ACK) {
+            true => Self {
+                seq: SeqNum(header.acknowledgment()),
+                ack: SeqNum(0),
+                flags: TcpFlags::RST,
+            },
+            false => Self {
+                seq: SeqNum(0),
+                ack: SeqNum(header.sequence()) + segment.sequence_len() as u32,
+                flags: TcpFlags::RST | TcpFlags::ACK,
+            },
+        }
+    }
+}
+
+/// The DSCP in a TOS or traffic class; the other two bits are ECN's (RFC 3168 §5).
+const DSCP: u8 = 0xfc;
+
+/// RFC 6528 §3 has a clock of 4 µs; passt's ticks are 32 ns, which no fast reuse of a port outruns.
+const ISN_TICK_NANOS: u128 = 32;

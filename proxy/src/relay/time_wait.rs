@@ -1,0 +1,89 @@
+//! Connections that we closed first, for as long as the container may repeat its FIN (R-CL-4).
+
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+use hashbrown::HashMap;
+
+use super::table::Tuple;
+use crate::seq::SeqNum;
+
+/// Closed connections by tuple. Holds at most [`MOST`]; the oldest goes first.
+#[derive(Debug)]
+pub(super) struct TimeWait {
+    entries: HashMap<Tuple, Closed, foldhash::fast::RandomState>,
+    order: VecDeque<(Instant, Tuple)>,
+    period: Duration,
+}
+
+/// Where a closed connection ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Closed {
+    /// What we would send next.
+    pub(super) seq: SeqNum,
+    /// What we would expect next.
+    pub(super) ack: SeqNum,
+    /// When it is forgotten.
+    until: Instant,
+}
+
+impl TimeWait {
+    pub(super) fn new(period: Duration) -> Self {
+        Self {
+            entries: HashMap::default(),
+            order: VecDeque::new(),
+            period,
+        }
+    }
+
+    /// Remembers a connection that ended at these numbers.
+    pub(super) fn insert(&mut self, now: Instant, tuple: Tuple, (seq, ack): (SeqNum, SeqNum)) {
+        self.expire(now);
+        if self.order.len() >= MOST
+            && let Some((_, oldest)) = self.order.pop_front()
+        {
+            self.entries.remove(&oldest);
+        }
+        let until = now + self.period;
+        self.entries.insert(tuple, Closed { seq, ack, until });
+        self.order.push_back((until, tuple));
+    }
+
+    /// The connection of this tuple, unless it is forgotten.
+    pub(super) fn find(&self, now: Instant, tuple: &Tuple) -> Option<Closed> {
+        self.entries
+            .get(tuple)
+            .filter(|closed| now < closed.until)
+            .copied()
+    }
+
+    /// Forgets a connection because another has its tuple now.
+    pub(super) fn remove(&mut self, tuple: &Tuple) {
+        self.entries.remove(tuple);
+    }
+
+    /// Frees what is forgotten; a bounded number at a time.
+    pub(super) fn expire(&mut self, now: Instant) {
+        for _ in 0..EXPIRED_AT_ONCE {
+            let Some(&(until, tuple)) = self.order.front() else {
+                return;
+            };
+            if now < until {
+                return;
+            }
+            self.order.pop_front();
+            // The tuple may have been used and closed again since.
+            if self.find(now, &tuple).is_none() {
+                self.entries.remove(&tuple);
+            }
+        }
+    }
+}
+
+/// Linux keeps `tcp_max_tw_buckets` of them, by default as many as its hash table of connections has places;
+/// this many are 2 MiB.
+const MOST: usize = 16_384;
+
+const EXPIRED_AT_ONCE: usize = 8;

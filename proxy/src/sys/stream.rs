@@ -1,0 +1,202 @@
+//! Socket calls of TCP flows.
+
+use std::{
+    io,
+    mem::size_of_val,
+    os::fd::{AsRawFd, BorrowedFd},
+    ptr,
+    time::Duration,
+};
+
+use libc::{c_int, c_void, socklen_t};
+
+use super::check;
+
+/// Removes `len` bytes from the start of a TCP socket's receive queue without copying them (`MSG_TRUNC`, tcp(7));
+/// returns how many it removed.
+///
+/// # Errors
+/// The kernel's, such as `WouldBlock` when the queue is empty.
+pub(crate) fn discard(socket: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
+    // SAFETY: with MSG_TRUNC the kernel writes nothing to the buffer of a TCP socket (tcp_recvmsg_locked,
+    // net/ipv4/tcp.c), so a null pointer is never followed.
+    let removed = unsafe {
+        libc::recv(
+            socket.as_raw_fd(),
+            ptr::null_mut(),
+            len,
+            libc::MSG_TRUNC | libc::MSG_DONTWAIT,
+        )
+    };
+    usize::try_from(removed).map_err(|_| io::Error::last_os_error())
+}
+
+/// Sets where the next peek begins (`SO_PEEK_OFF`, socket(7)); for TCP since Linux 6.9.
+///
+/// # Errors
+/// `EOPNOTSUPP` on older kernels.
+pub(crate) fn set_peek_offset(socket: BorrowedFd<'_>, offset: c_int) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)
+}
+
+/// Copies what lies `skip` bytes behind the start of the receive queue to `into`, on kernels that can only peek
+/// at the start: everything before goes to `waste`, again and again. Returns the bytes copied, those to
+/// `waste` included.
+///
+/// # Errors
+/// The kernel's; `InvalidInput` if `waste` is too small for so much.
+pub(crate) fn peek_behind(
+    socket: BorrowedFd<'_>,
+    skip: usize,
+    waste: &mut [u8],
+    into: &mut [u8],
+) -> io::Result<usize> {
+    let mut pieces = [libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    }; PIECES];
+    let (mut left, mut count) = (skip, 0);
+    while left > 0 {
+        let len = left.min(waste.len());
+        if len == 0 || count == PIECES - 1 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        pieces[count] = libc::iovec {
+            iov_base: waste.as_mut_ptr().cast::<c_void>(),
+            iov_len: len,
+        };
+        (left, count) = (left - len, count + 1);
+    }
+    pieces[count] = libc::iovec {
+        iov_base: into.as_mut_ptr().cast::<c_void>(),
+        iov_len: into.len(),
+    };
+    // SAFETY: `msghdr` consists of integers and pointers, all valid when zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = pieces.as_mut_ptr();
+    message.msg_iovlen = (count + 1) as _;
+    // SAFETY: each piece lies in `waste` or `into`, which are borrowed exclusively for the whole call; that the
+    // pieces in `waste` overlap only means that its contents are anything.
+    let copied = unsafe {
+        libc::recvmsg(
+            socket.as_raw_fd(),
+            &raw mut message,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    usize::try_from(copied).map_err(|_| io::Error::last_os_error())
+}
+
+/// Lets `connect` choose the port of a bound socket (`IP_BIND_ADDRESS_NO_PORT`, ip(7)), for both families.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn bind_address_only(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
+}
+
+fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads one int through the pointer, and `value` lives for the whole call.
+    check(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            (&raw const value).cast::<c_void>(),
+            size_of_val(&value) as socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// Bytes that a socket may queue for sending, and those that it has queued, both with the kernel's own
+/// overhead (`SO_MEMINFO`, linux/sock_diag.h).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SendMemory {
+    pub(crate) limit: u32,
+    pub(crate) queued: u32,
+}
+
+/// Reads what a socket has queued for sending.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn send_memory(socket: BorrowedFd<'_>) -> io::Result<SendMemory> {
+    let mut values = [0u32; MEMINFO_VARS];
+    option(socket, libc::SOL_SOCKET, SO_MEMINFO, &mut values)?;
+    Ok(SendMemory {
+        limit: values[MEMINFO_SNDBUF],
+        queued: values[MEMINFO_WMEM_QUEUED],
+    })
+}
+
+/// What the kernel knows of a connection's peer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Peer {
+    /// The window that it advertises, in bytes.
+    pub(crate) window: u32,
+    /// Sequence numbers that it has acknowledged, the SYN's included.
+    pub(crate) acked: u64,
+    /// Smoothed round trip.
+    pub(crate) round_trip: Duration,
+}
+
+/// Reads what the kernel knows of the peer (`TCP_INFO`).
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> io::Result<Peer> {
+    // In words of 8 bytes, so that the kernel's 64-bit fields are aligned.
+    let mut info = [0u64; TCP_INFO_LEN / 8];
+    let len = option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut info)?;
+    let word = |offset: usize| {
+        let [low, high] = [info[offset / 8] & u64::from(u32::MAX), info[offset / 8] >> 32];
+        let first = if cfg!(target_endian = "little") { low } else { high };
+        let second = if cfg!(target_endian = "little") { high } else { low };
+        (if offset.is_multiple_of(8) { first } else { second }) as u32
+    };
+    Ok(Peer {
+        // Kernels before 5.4 do not tell it.
+        window: if len > SND_WND { word(SND_WND) } else { u32::MAX },
+        acked: info[BYTES_ACKED / 8],
+        round_trip: Duration::from_micros(word(RTT).into()),
+    })
+}
+
+/// Reads an option into `value`, as much of it as the kernel has; returns that length.
+fn option<T: Into<u64>, const N: usize>(
+    socket: BorrowedFd<'_>,
+    level: c_int,
+    name: c_int,
+    value: &mut [T; N],
+) -> io::Result<usize> {
+    let mut len = size_of_val(value) as socklen_t;
+    // SAFETY: the kernel writes at most `len` bytes, the size of `value`, which consists of integers and lives
+    // for the whole call.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            value.as_mut_ptr().cast::<c_void>(),
+            &raw mut len,
+        )
+    })?;
+    Ok(len as usize)
+}
+
+/// Pieces of a peek behind the start: enough for the largest window over [`Scratch`](crate::Scratch)'s datagrams.
+const PIECES: usize = 32;
+
+/// `SO_MEMINFO` (asm-generic/socket.h); libc has no name for it on all targets.
+const SO_MEMINFO: c_int = 55;
+/// `enum` in linux/sock_diag.h: `SK_MEMINFO_SNDBUF`, `SK_MEMINFO_WMEM_QUEUED`, `SK_MEMINFO_VARS`.
+const MEMINFO_SNDBUF: usize = 3;
+const MEMINFO_WMEM_QUEUED: usize = 5;
+const MEMINFO_VARS: usize = 9;
+
+/// Offsets in `struct tcp_info` (linux/tcp.h), which only ever grows at its end.
+const RTT: usize = 68;
+const BYTES_ACKED: usize = 120;
+const SND_WND: usize = 228;
+const TCP_INFO_LEN: usize = 240;

@@ -1,0 +1,242 @@
+//! One network on its worker: the engine, the devices behind its ports, and the relay beside it.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    net::SocketAddr,
+    sync::Arc,
+    time::Instant,
+};
+
+use mio::{Registry, Token};
+use vswitch_proxy::{
+    Delivery, FlowId, Link, Relay, Scratch,
+    config::{Descriptors, Limits, Policy, RelayConfig, Source, Timeouts},
+    relay::Readiness,
+};
+use vswitch_switch::PortId;
+use vswitch_wire::{Offload, Refusal};
+
+use super::ports::Devices;
+use crate::{
+    dataplane::{DataPlaneError, NetworkSpec},
+    engine::Engine,
+    model::EndpointId,
+};
+
+/// One network's whole data path.
+pub(super) struct Network {
+    pub(super) spec: NetworkSpec,
+    pub(super) engine: Engine,
+    pub(super) devices: Devices,
+    pub(super) ports: HashMap<EndpointId, PortId>,
+    /// The way out; `None` on internal networks.
+    relay: Option<Relay>,
+}
+
+/// What a network uses of its worker.
+pub(super) struct Around<'a> {
+    pub(super) now: Instant,
+    pub(super) slot: usize,
+    pub(super) registry: &'a Registry,
+    pub(super) scratch: &'a mut Scratch,
+}
+
+impl Network {
+    pub(super) fn new(
+        now: Instant,
+        spec: NetworkSpec,
+        descriptors: &Arc<Descriptors>,
+    ) -> Result<Self, DataPlaneError> {
+        let engine = Engine::new(now, &spec)?;
+        let config = (!spec.internal).then(|| relay_config(&spec, descriptors));
+        Ok(Self {
+            engine,
+            devices: Devices::default(),
+            ports: HashMap::new(),
+            relay: config.map(|config| Relay::new(now, config, RandomState::new())),
+            spec,
+        })
+    }
+
+    /// Takes one read from the device behind `port`.
+    pub(super) fn handle_frame(&mut self, port: PortId, read: &mut [u8], around: &mut Around<'_>) {
+        let outbound = self
+            .engine
+            .handle_frame(around.now, port, read, &mut self.devices);
+        if let (Some(outbound), Some(relay)) = (outbound, &mut self.relay) {
+            let mut gate = Gate::new(&mut self.engine, &mut self.devices, around);
+            relay.handle_packet(around.now, outbound, around.scratch, &mut gate);
+        }
+    }
+
+    /// Sends what is due at the end of a batch of frames.
+    pub(super) fn flush(&mut self, around: &mut Around<'_>) {
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.flush(now, scratch, gate)
+        });
+    }
+
+    /// Takes readiness of a host socket.
+    pub(super) fn handle_ready(&mut self, flow: FlowId, readiness: Readiness, around: &mut Around<'_>) {
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.handle_ready(now, flow, readiness, scratch, gate);
+            relay.flush(now, scratch, gate);
+        });
+    }
+
+    /// Whether the relay has flows that stopped at their budget.
+    pub(super) fn has_turns(&self) -> bool {
+        self.relay.as_ref().is_some_and(Relay::has_turns)
+    }
+
+    pub(super) fn take_turns(&mut self, around: &mut Around<'_>) {
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.take_turns(now, scratch, gate);
+            relay.flush(now, scratch, gate);
+        });
+    }
+
+    /// The earliest time at which anything here is due.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let relay = self.relay.as_ref().and_then(Relay::poll_timeout);
+        self.engine.poll_timeout().into_iter().chain(relay).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, around: &mut Around<'_>) {
+        self.engine.handle_timeout(around.now, &mut self.devices);
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.handle_timeout(now, scratch, gate);
+            relay.flush(now, scratch, gate);
+        });
+    }
+
+    /// Ends the flows of a port that is about to go.
+    pub(super) fn remove_flows(&mut self, port: PortId, around: &mut Around<'_>) {
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.remove_endpoint(now, port.0, scratch, gate);
+        });
+    }
+
+    /// Ends all flows.
+    pub(super) fn remove_all_flows(&mut self, around: &mut Around<'_>) {
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.remove_all(now, scratch, gate);
+        });
+    }
+
+    pub(super) fn set_resolvers(&mut self, resolvers: Arc<[SocketAddr]>) {
+        if let Some(relay) = &mut self.relay {
+            relay.set_resolvers(resolvers);
+        }
+    }
+
+    pub(super) fn relay(&self) -> Option<&Relay> {
+        self.relay.as_ref()
+    }
+
+    fn with_relay(
+        &mut self,
+        around: &mut Around<'_>,
+        act: impl FnOnce(&mut Relay, Instant, &mut Scratch, &mut Gate<'_>),
+    ) {
+        if let Some(relay) = &mut self.relay {
+            let mut gate = Gate::new(&mut self.engine, &mut self.devices, around);
+            act(relay, around.now, around.scratch, &mut gate);
+        }
+    }
+}
+
+fn relay_config(spec: &NetworkSpec, descriptors: &Arc<Descriptors>) -> RelayConfig {
+    RelayConfig {
+        gateway_mac: spec.gateway_mac,
+        mtu: spec.mtu,
+        policy: Policy::default(),
+        source: Source::default(),
+        limits: Limits::new(Arc::clone(descriptors)),
+        timeouts: Timeouts::default(),
+    }
+}
+
+/// The relay's way to the containers: through the gateway's port.
+struct Gate<'a> {
+    engine: &'a mut Engine,
+    devices: &'a mut Devices,
+    registry: &'a Registry,
+    slot: usize,
+    now: Instant,
+}
+
+impl<'a> Gate<'a> {
+    fn new(engine: &'a mut Engine, devices: &'a mut Devices, around: &Around<'a>) -> Self {
+        Self {
+            engine,
+            devices,
+            registry: around.registry,
+            slot: around.slot,
+            now: around.now,
+        }
+    }
+}
+
+impl Link for Gate<'_> {
+    fn send(&mut self, frame: &mut [u8], offload: Offload) -> Delivery {
+        self.engine
+            .send_from_gateway(self.now, frame, offload, self.devices)
+    }
+
+    fn refuse(&mut self, endpoint: u32, frame: &mut [u8], offload: Offload, refusal: Refusal) {
+        let original = (frame, offload);
+        self.engine
+            .refuse(self.now, PortId(endpoint), original, refusal, self.devices);
+    }
+
+    fn registry(&self) -> &Registry {
+        self.registry
+    }
+
+    fn token(&self, flow: FlowId) -> Token {
+        FlowToken {
+            slot: self.slot,
+            flow,
+        }
+        .encode()
+    }
+}
+
+/// A flow's socket in the poll set: its network and its place there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FlowToken {
+    pub(super) slot: usize,
+    pub(super) flow: FlowId,
+}
+
+impl FlowToken {
+    /// Flows have the topmost bit, ports do not.
+    fn encode(self) -> Token {
+        Token(FLOW | (self.slot << 32) | self.flow.0 as usize)
+    }
+
+    pub(super) fn decode(token: Token) -> Option<Self> {
+        (token.0 & FLOW != 0).then_some(Self {
+            slot: (token.0 & !FLOW) >> 32,
+            flow: FlowId(token.0 as u32),
+        })
+    }
+}
+
+const FLOW: usize = 1 << 63;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flows_token_is_no_ports() {
+        let token = FlowToken {
+            slot: 7,
+            flow: FlowId(u32::MAX),
+        };
+        assert_eq!(FlowToken::decode(token.encode()), Some(token));
+        assert_eq!(FlowToken::decode(Token(7)), None);
+    }
+}
