@@ -6,10 +6,12 @@
 mod agent;
 mod c2c;
 mod cpu;
+mod daemon;
 mod report;
 mod scale;
 mod stats;
 mod topology;
+mod traffic;
 
 use std::process::ExitCode;
 
