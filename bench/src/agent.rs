@@ -33,7 +33,7 @@ pub(crate) enum Agent {
     },
     /// Echoes what comes on up to `flows` connections.
     IdleServer { flows: u32 },
-    /// Tries to connect until it succeeds; fails after some seconds.
+    /// Tries to connect until it succeeds; after some seconds, says why it does not.
     Reach { server: SocketAddr },
     /// Echoes single bytes on one connection.
     RrServer,
@@ -97,7 +97,7 @@ impl Agent {
             Self::CrrClient { server, seconds } => print(&request::crr_client(server, length(seconds))?),
             Self::IdleClient { server, flows, rate } => idle::client(server, flows, rate),
             Self::IdleServer { flows } => idle::server(flows),
-            Self::Reach { server } => request::reach(server),
+            Self::Reach { server } => print(&request::reach(server)),
             Self::RrServer => request::rr_server(),
             Self::RrClient { server, seconds } => print(&request::rr_client(server, length(seconds))?),
             Self::TcpFetch { server, streams } => print(&bulk::fetch(server, streams)?),

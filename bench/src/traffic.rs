@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 
 use crate::{
     agent::{Offered, Received, RoundTrips},
@@ -92,7 +92,8 @@ impl Ends<'_> {
     /// Waits until a connection succeeds; fails when none does for some seconds.
     pub(crate) fn reach(self) -> Result<()> {
         let (_server, address) = self.listen(None, &["crr-server"])?;
-        self.client.agent(None, &["reach", &address])?.result()
+        let obstacle: Option<String> = self.client.agent(None, &["reach", &address])?.result()?;
+        obstacle.map_or(Ok(()), |obstacle| Err(anyhow!(obstacle)))
     }
 
     /// Starts an agent that listens; it and the address that the client shall use.

@@ -120,12 +120,13 @@ pub(super) fn udp_rr_client(server: SocketAddr, length: Duration) -> Result<Roun
     round_trips(times)
 }
 
-pub(super) fn reach(server: SocketAddr) -> Result<()> {
+/// Why no connection succeeded, or none as soon as one does.
+pub(super) fn reach(server: SocketAddr) -> Option<String> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
         match connect_within(server, Duration::from_secs(1)) {
-            Ok(_) => return super::print(&()),
-            Err(error) if Instant::now() >= deadline => return Err(error),
+            Ok(_) => return None,
+            Err(error) if Instant::now() >= deadline => return Some(format!("{error:#}")),
             Err(_) => thread::sleep(Duration::from_millis(50)),
         }
     }
