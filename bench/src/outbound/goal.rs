@@ -187,3 +187,58 @@ pub(crate) const GOALS: [Goal; 13] = [
     processor("upload, CPU per Gbit ÷ slirp4netns", Measure::Upload),
     processor("download, CPU per Gbit ÷ slirp4netns", Measure::Download),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn side(peer: Peer, values: &[Option<f64>]) -> Side {
+        let sample = |value| Sample {
+            value,
+            p99: None,
+            gbit_per_second: None,
+            processor_per_gbit: None,
+            retransmits: None,
+            cores: 0.0,
+            process_cores: None,
+        };
+        Side {
+            peer,
+            samples: values.iter().map(|value| value.map(sample)).collect(),
+        }
+    }
+
+    const AGAINST_BOTH: Goal = goal("", Measure::Upload, BEST_JUMBO, 1.0, None);
+    const RETRANSMITS: Goal = goal("", Measure::UploadRetransmits, &[Peer::Pasta], 0.01, None);
+
+    #[test]
+    fn the_best_of_each_round_counts() {
+        let sides = [
+            side(Peer::Ours, &[Some(6.0), Some(6.0)]),
+            side(Peer::PastaJumbo, &[Some(3.0), Some(1.0)]),
+            side(Peer::Slirp4netnsJumbo, &[Some(1.0), Some(6.0)]),
+        ];
+        assert_eq!(AGAINST_BOTH.ratio(&sides), Some(1.5));
+    }
+
+    #[test]
+    fn a_round_without_all_does_not_count() {
+        let sides = [
+            side(Peer::Ours, &[Some(6.0), Some(6.0)]),
+            side(Peer::PastaJumbo, &[Some(3.0), None]),
+            side(Peer::Slirp4netnsJumbo, &[Some(1.0), Some(6.0)]),
+        ];
+        assert_eq!(AGAINST_BOTH.ratio(&sides), Some(2.0));
+        assert_eq!(AGAINST_BOTH.ratio(&sides[..2]), None, "nor does a missing peer");
+    }
+
+    #[test]
+    fn no_retransmits_reach_the_goal_even_beside_none() {
+        let sides = [side(Peer::Ours, &[Some(0.0)]), side(Peer::Pasta, &[Some(0.0)])];
+        let ratio = RETRANSMITS.ratio(&sides);
+        assert_eq!(ratio, Some(0.0));
+        assert!(RETRANSMITS.is_reached(0.0));
+        let sides = [side(Peer::Ours, &[Some(1.0)]), side(Peer::Pasta, &[Some(0.0)])];
+        assert!(!RETRANSMITS.is_reached(RETRANSMITS.ratio(&sides).unwrap()));
+    }
+}
