@@ -7,10 +7,10 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::{
-    agent::{Offered, Received, RoundTrips},
     cpu,
+    daemon::Daemon,
     report::{self, Better, Row, Summary},
-    topology::{Daemon, Pair, become_namespace_root},
+    topology::{Pair, become_namespace_root},
 };
 
 /// Options of `c2c`.
@@ -102,13 +102,19 @@ impl Measure {
 
     fn run(self, pair: &Pair, seconds: f64) -> Result<Sample> {
         let (busy, own) = (cpu::machine_busy()?, own_time(pair)?);
+        let ends = pair.ends();
+        let tcp = |streams| {
+            ends.upload(streams, seconds)
+                .map(|bulk| (bulk.gbit_per_second(), bulk.retransmits))
+        };
+        let round_trip = |cores| ends.round_trip(cores, seconds).map(|times| (times.p50, 0));
         let (value, retransmits) = match self {
-            Self::TcpOne => tcp(pair, 1, seconds)?,
-            Self::TcpFour => tcp(pair, 4, seconds)?,
-            Self::UdpSmall => (udp(pair, seconds)?, 0),
-            Self::RoundTrip => (round_trip(pair, None, seconds)?, 0),
-            Self::RoundTripSameCore => (round_trip(pair, Some(("0", "0")), seconds)?, 0),
-            Self::RoundTripTwoCores => (round_trip(pair, Some(("0", "1")), seconds)?, 0),
+            Self::TcpOne => tcp(1)?,
+            Self::TcpFour => tcp(4)?,
+            Self::UdpSmall => (ends.datagrams(18, seconds)?.kpps(), 0),
+            Self::RoundTrip => round_trip(None)?,
+            Self::RoundTripSameCore => round_trip(Some(("0", "0")))?,
+            Self::RoundTripTwoCores => round_trip(Some(("0", "1")))?,
         };
         Ok(Sample {
             value,
@@ -167,43 +173,4 @@ fn summarise(samples: &[Sample]) -> Summary {
 
 fn own_time(pair: &Pair) -> Result<f64> {
     pair.daemon.map_or(Ok(0.0), cpu::process)
-}
-
-/// Gbit/s at the receiver, and retransmits.
-pub(crate) fn tcp(pair: &Pair, streams: usize, seconds: f64) -> Result<(f64, u64)> {
-    let (streams, seconds) = (streams.to_string(), seconds.to_string());
-    let mut sink = pair.b.agent(None, &["tcp-sink", &streams])?;
-    let address = pair.b_socket(sink.port()?);
-    let source = pair
-        .a
-        .agent(None, &["tcp-source", &address, &streams, &seconds])?;
-    let received: Received = sink.result()?;
-    let offered: Offered = source.result()?;
-    Ok((
-        received.bytes as f64 * 8.0 / received.seconds / 1e9,
-        offered.retransmits,
-    ))
-}
-
-/// Datagrams per millisecond at the receiver.
-fn udp(pair: &Pair, seconds: f64) -> Result<f64> {
-    let mut sink = pair.b.agent(None, &["udp-sink"])?;
-    let address = pair.b_socket(sink.port()?);
-    let source = pair
-        .a
-        .agent(None, &["udp-source", &address, "18", &seconds.to_string()])?;
-    let received: Received = sink.result()?;
-    let _: Offered = source.result()?;
-    Ok(received.datagrams as f64 / received.seconds / 1e3)
-}
-
-fn round_trip(pair: &Pair, cores: Option<(&str, &str)>, seconds: f64) -> Result<f64> {
-    let mut server = pair.b.agent(cores.map(|(_, b)| b), &["rr-server"])?;
-    let address = pair.b_socket(server.port()?);
-    let client = pair.a.agent(
-        cores.map(|(a, _)| a),
-        &["rr-client", &address, &seconds.to_string()],
-    )?;
-    let times: RoundTrips = client.result()?;
-    Ok(times.p50)
 }

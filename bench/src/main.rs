@@ -6,10 +6,15 @@
 mod agent;
 mod c2c;
 mod cpu;
+mod daemon;
+mod flows;
+mod outbound;
+mod plot;
 mod report;
 mod scale;
 mod stats;
 mod topology;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -20,6 +25,10 @@ use clap::Parser;
 enum Command {
     /// Container to container: our switch beside the kernel's bridge with veth pairs.
     C2c(c2c::Options),
+    /// Many idle flows to the outside: rate kept beside them, memory of the daemon.
+    Flows(flows::Options),
+    /// From a container to the outside: our relay beside slirp4netns, pasta and the kernel's masquerade.
+    Outbound(outbound::Options),
     /// Many endpoints on one network, and many networks: attach time, memory, throughput kept.
     Scale(scale::Options),
     /// Makes or takes traffic; what the other commands run inside namespaces.
@@ -30,6 +39,8 @@ enum Command {
 fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::C2c(options) => c2c::run(&options),
+        Command::Flows(options) => flows::run(&options),
+        Command::Outbound(options) => outbound::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Agent(agent) => agent.run(),
     };

@@ -6,9 +6,10 @@ use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::{
-    c2c, cpu,
+    cpu,
+    daemon::Daemon,
     stats::median,
-    topology::{Daemon, Netns, Pair, become_namespace_root},
+    topology::{Netns, Pair, become_namespace_root},
 };
 
 /// Options of `scale`.
@@ -67,7 +68,10 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 
     let mut ratios = Vec::new();
     for round in 0..options.rounds {
-        let rate = |pair: &Pair| c2c::tcp(pair, 1, options.seconds).map(|(rate, _)| rate);
+        let rate = |pair: &Pair| {
+            let bulk = pair.ends().upload(1, options.seconds)?;
+            anyhow::Ok(bulk.gbit_per_second())
+        };
         let (alone, among) = if round % 2 == 0 {
             let alone = rate(&few)?;
             (alone, rate(&many)?)

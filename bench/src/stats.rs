@@ -1,4 +1,4 @@
-//! Medians of rounds.
+//! Medians and ranges of rounds.
 
 /// The middle value; the mean of the two middle ones of an even number; NaN of none.
 pub(crate) fn median(values: &[f64]) -> f64 {
@@ -9,6 +9,13 @@ pub(crate) fn median(values: &[f64]) -> f64 {
         len if len % 2 == 1 => sorted[len / 2],
         len => f64::midpoint(sorted[len / 2 - 1], sorted[len / 2]),
     }
+}
+
+/// The least and the greatest value.
+pub(crate) fn range(values: &[f64]) -> (f64, f64) {
+    values.iter().fold((f64::MAX, f64::MIN), |(low, high), &value| {
+        (low.min(value), high.max(value))
+    })
 }
 
 #[cfg(test)]

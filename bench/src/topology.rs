@@ -1,19 +1,22 @@
 //! Pairs of network namespaces joined by one switch or another, torn down on drop.
 
 use std::{
-    env, fs,
+    env,
     io::{BufRead, BufReader},
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    iter,
+    net::Ipv4Addr,
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
-use tempfile::TempDir;
+
+use crate::{
+    daemon::{Daemon, NETWORK},
+    traffic::Ends,
+};
 
 /// Makes sure that namespaces can be made: goes on as root, or starts over as the root of a user
 /// namespace of our own. Returns only when namespaces can be made.
@@ -44,9 +47,6 @@ pub(crate) fn become_namespace_root() -> Result<()> {
     Err(error).context("run unshare (util-linux)")
 }
 
-/// The network that measurements run on.
-pub(crate) const NETWORK: &str = "bench";
-
 const INSIDE: &str = "VSWITCH_BENCH_INSIDE";
 
 /// A named network namespace.
@@ -64,6 +64,10 @@ impl Netns {
         Ok(netns)
     }
 
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     pub(crate) fn path(&self) -> PathBuf {
         Path::new("/run/netns").join(&self.name)
     }
@@ -72,20 +76,36 @@ impl Netns {
         ip(&[&["-n", &self.name], args].concat())
     }
 
+    /// Runs a program of iproute2's or the system's inside, for its effect.
+    pub(crate) fn run(&self, program: &str, args: &[&str]) -> Result<()> {
+        run(self.command(program).args(args))
+    }
+
+    /// A command that will run inside, as the very process that is spawned.
+    pub(crate) fn command(&self, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name, program]);
+        command
+    }
+
     /// Starts an agent (see `agent.rs`) inside, on the given cores if any are named.
     pub(crate) fn agent(&self, cores: Option<&str>, args: &[&str]) -> Result<Running> {
-        let program = env::current_exe()?;
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name]);
-        if let Some(cores) = cores {
-            command.args(["taskset", "-c", cores]);
-        }
-        command
-            .arg(program)
-            .arg("agent")
-            .args(args)
-            .stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("run agent {args:?}"))?;
+        let bench = env::current_exe()?;
+        let bench = bench.to_str().context("this program's path is not text")?;
+        let mut command = match cores {
+            Some(cores) => {
+                let mut command = self.command("taskset");
+                command.args(["-c", cores, bench]);
+                command
+            }
+            None => self.command(bench),
+        };
+        command.arg("agent").args(args);
+        let mut child = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| format!("run agent {args:?}"))?;
         let output = child.stdout.take().context("the agent has no output")?;
         Ok(Running {
             child,
@@ -113,12 +133,23 @@ impl Running {
         self.line()?.trim().parse().context("the agent printed no port")
     }
 
+    /// Lets an agent go on that waits for the end of its input.
+    pub(crate) fn end_input(&mut self) {
+        drop(self.child.stdin.take());
+    }
+
     /// Waits for the result.
     pub(crate) fn result<T: DeserializeOwned>(mut self) -> Result<T> {
-        let line = self.line()?;
-        let result = serde_json::from_str(&line).with_context(|| format!("the agent printed {line:?}"))?;
+        let result = self.report()?;
         ensure!(self.child.wait()?.success(), "the agent failed");
         Ok(result)
+    }
+
+    /// Waits for something that the agent says while it goes on.
+    pub(crate) fn report<T: DeserializeOwned>(&mut self) -> Result<T> {
+        let line = self.line()?;
+        ensure!(!line.is_empty(), "the agent ended without a result");
+        serde_json::from_str(&line).with_context(|| format!("the agent printed {line:?}"))
     }
 
     fn line(&mut self) -> Result<String> {
@@ -138,9 +169,9 @@ impl Drop for Running {
 /// Two namespaces that reach each other.
 #[derive(Debug)]
 pub(crate) struct Pair {
-    pub(crate) a: Netns,
-    pub(crate) b: Netns,
-    pub(crate) b_address: Ipv4Addr,
+    a: Netns,
+    b: Netns,
+    b_address: Ipv4Addr,
     /// The process whose processor time is the switch's own; none for the kernel.
     pub(crate) daemon: Option<u32>,
     _bridge: Option<Netns>,
@@ -186,108 +217,43 @@ impl Pair {
         })
     }
 
-    pub(crate) fn b_socket(&self, port: u16) -> String {
-        SocketAddr::new(IpAddr::V4(self.b_address), port).to_string()
+    /// The pair as traffic from a to b.
+    pub(crate) fn ends(&self) -> Ends<'_> {
+        Ends {
+            client: &self.a,
+            server: &self.b,
+            address: self.b_address,
+        }
     }
 }
 
-/// A `vswitchd` of our own in a temporary directory; ended when dropped.
-#[derive(Debug)]
-pub(crate) struct Daemon {
-    child: Child,
-    dir: TempDir,
-}
-
-impl Daemon {
-    pub(crate) fn start(flags: &[String]) -> Result<Self> {
-        let dir = tempfile::tempdir()?;
-        let child = Command::new(sibling("vswitchd")?)
-            .arg("--host")
-            .arg(dir.path().join("api.sock"))
-            .arg("--state-dir")
-            .arg(dir.path().join("state"))
-            .args(["--log-level", "warn"])
-            .args(flags)
-            .stdin(Stdio::null())
-            .spawn()
-            .context("start vswitchd")?;
-        let daemon = Self { child, dir };
-        let deadline = Instant::now() + Duration::from_secs(10);
-        while !daemon.dir.path().join("api.sock").exists() {
-            ensure!(Instant::now() < deadline, "vswitchd does not open its socket");
-            thread::sleep(Duration::from_millis(10));
-        }
-        Ok(daemon)
+/// Asks a process to end, and waits until it has.
+pub(crate) fn terminate(child: &mut Child) {
+    if let Some(pid) = rustix::process::Pid::from_raw(child.id() as i32) {
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
     }
-
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Runs the client; its output.
-    pub(crate) fn vswitch(&self, args: &[&str]) -> Result<String> {
-        let output = Command::new(sibling("vswitch")?)
-            .arg("--host")
-            .arg(self.dir.path().join("api.sock"))
-            .args(args)
-            .output()
-            .context("run vswitch")?;
-        if !output.status.success() {
-            bail!(
-                "vswitch {args:?}: {}",
-                String::from_utf8_lossy(&output.stderr).trim()
-            );
-        }
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-    }
-
-    /// Attaches a namespace to [`NETWORK`].
-    pub(crate) fn attach(&self, netns: &Netns, name: &str, ip: Option<&str>) -> Result<()> {
-        let path = netns.path();
-        let path = path.to_str().context("the namespace's path is not text")?;
-        let mut args = vec!["attach", "--netns", path, "--name", name, "--network", NETWORK];
-        if let Some(ip) = ip {
-            args.extend(["--ip", ip]);
-        }
-        self.vswitch(&args).map(drop)
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id() as i32) {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = self.child.wait();
-    }
-}
-
-/// A program built beside this one.
-fn sibling(name: &str) -> Result<PathBuf> {
-    let path = env::current_exe()?.with_file_name(name);
-    ensure!(
-        fs::metadata(&path).is_ok(),
-        "{} is missing: build it first with `cargo build --release --bins`",
-        path.display()
-    );
-    Ok(path)
+    let _ = child.wait();
 }
 
 fn ip(args: &[&str]) -> Result<()> {
-    run("ip", args)
+    run(Command::new("ip").args(args))
 }
 
-fn run(program: &str, args: &[&str]) -> Result<()> {
-    let output = Command::new(program)
-        .args(args)
+/// Runs a command to its end; what it complained of if it fails.
+fn run(command: &mut Command) -> Result<()> {
+    let line = line_of(command);
+    let output = command
         .output()
-        .with_context(|| format!("run {program} (is it installed?)"))?;
+        .with_context(|| format!("run `{line}` (is it installed?)"))?;
     if !output.status.success() {
-        bail!(
-            "{program} {}: {}",
-            args.join(" "),
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        bail!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(())
+}
+
+/// A command as one would type it.
+pub(crate) fn line_of(command: &Command) -> String {
+    let words = iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
 }

@@ -1,0 +1,226 @@
+//! The tables, the file and the plot of `outbound`.
+
+use std::path::Path;
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::{
+    goal::Goal,
+    measure::{Measure, Sample},
+    peer::{Peer, Way},
+};
+use crate::{
+    plot::{self, Bar},
+    report::{Better, write_files},
+    stats::{median, range},
+};
+
+/// One peer's rounds of one measure.
+#[derive(Debug, Serialize)]
+pub(crate) struct Side {
+    #[serde(serialize_with = "title_of")]
+    pub(crate) peer: Peer,
+    /// One per round; none where the measurement failed.
+    pub(crate) samples: Vec<Option<Sample>>,
+}
+
+impl Side {
+    pub(super) fn new(peer: Peer) -> Self {
+        Self {
+            peer,
+            samples: Vec::new(),
+        }
+    }
+
+    fn each(&self, read: impl Fn(&Sample) -> Option<f64>) -> Vec<f64> {
+        self.samples.iter().flatten().filter_map(read).collect()
+    }
+}
+
+fn title_of<S: serde::Serializer>(peer: &Peer, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(peer.title())
+}
+
+/// A peer that could not be measured.
+#[derive(Debug, Serialize)]
+pub(crate) struct LeftOut {
+    pub(crate) peer: &'static str,
+    pub(crate) why: String,
+}
+
+/// Everything that a run has shown.
+#[derive(Debug, Serialize)]
+pub(crate) struct Report {
+    peers: Vec<Started>,
+    left_out: Vec<LeftOut>,
+    measures: Vec<Row>,
+    goals: Vec<Outcome>,
+}
+
+/// A peer that was measured.
+#[derive(Debug, Serialize)]
+struct Started {
+    peer: &'static str,
+    version: String,
+    command: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    title: &'static str,
+    unit: &'static str,
+    better: Better,
+    sides: Vec<Side>,
+}
+
+/// A goal beside what was measured.
+#[derive(Debug, Serialize)]
+struct Outcome {
+    title: &'static str,
+    better: Better,
+    must: f64,
+    aim: Option<f64>,
+    /// None where ours or a peer was not measured.
+    ratio: Option<f64>,
+    reached: Option<bool>,
+}
+
+impl Report {
+    /// `sides` are those of each of [`Measure::ALL`].
+    pub(super) fn new(
+        ways: &[Way],
+        left_out: Vec<LeftOut>,
+        sides: [Vec<Side>; Measure::ALL.len()],
+        goals: &[Goal],
+    ) -> Self {
+        let outcomes = goals.iter().map(|goal| {
+            let sides = Measure::ALL
+                .iter()
+                .zip(&sides)
+                .find(|(measure, _)| **measure == goal.measure);
+            let ratio = sides.and_then(|(_, sides)| goal.ratio(sides));
+            Outcome {
+                title: goal.title,
+                better: goal.better(),
+                must: goal.must,
+                aim: goal.aim,
+                ratio,
+                reached: ratio.map(|ratio| goal.is_reached(ratio)),
+            }
+        });
+        let peers = ways.iter().map(|way| Started {
+            peer: way.peer().title(),
+            version: way.version.clone(),
+            command: way.command.clone(),
+        });
+        Self {
+            goals: outcomes.collect(),
+            peers: peers.collect(),
+            left_out,
+            measures: Measure::ALL
+                .into_iter()
+                .zip(sides)
+                .map(|(measure, sides)| Row {
+                    title: measure.title(),
+                    unit: measure.unit(),
+                    better: measure.better(),
+                    sides,
+                })
+                .collect(),
+        }
+    }
+
+    pub(super) fn print(&self, load: &str) {
+        println!();
+        for peer in &self.peers {
+            println!("{}: {}\n    {}", peer.peer, peer.version, peer.command);
+        }
+        for row in &self.measures {
+            println!("\n{} ({}, {} is better)", row.title, row.unit, row.better.word());
+            for side in &row.sides {
+                println!("  {:<23}{}", side.peer.title(), describe(side));
+            }
+        }
+        println!("\ngoals, as medians of per-round ratios:");
+        for goal in &self.goals {
+            println!("  {:<38}{}", goal.title, goal.verdict());
+        }
+        for peer in &self.left_out {
+            println!("LEFT OUT: {}: {}", peer.peer, peer.why);
+        }
+        println!("\nload average at end: {load}");
+    }
+
+    /// Writes outbound.json and outbound.svg.
+    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+        let bars: Vec<_> = self.goals.iter().map(Outcome::bar).collect();
+        let plot = plot::bars(
+            "vswitchd's way out beside its goals (right of the line: reached; black tick: aim)",
+            "goal",
+            &bars,
+        )?;
+        write_files(dir, "outbound", self, &plot)
+    }
+}
+
+/// Medians of a side's rounds, and what else they tell.
+fn describe(side: &Side) -> String {
+    let values = side.each(|sample| Some(sample.value));
+    if values.is_empty() {
+        return "  FAILED in every round".to_owned();
+    }
+    let (low, high) = range(&values);
+    let mut text = format!("{:>9.2}  (from {low:.2} to {high:.2})", median(&values));
+    let failed = side.samples.len() - values.len();
+    if failed > 0 {
+        text += &format!("  FAILED in {failed} rounds");
+    }
+    let mut add = |name: &str, decimals: usize, values: Vec<f64>| {
+        if !values.is_empty() {
+            text += &format!("  {name} {:.decimals$}", median(&values));
+        }
+    };
+    add("p99", 1, side.each(|sample| sample.p99));
+    add("Gbit/s", 2, side.each(|sample| sample.gbit_per_second));
+    add("busy cores", 2, side.each(|sample| Some(sample.cores)));
+    add("relay's", 2, side.each(|sample| sample.process_cores));
+    add("s/Gbit", 4, side.each(|sample| sample.processor_per_gbit));
+    let retransmits = side.each(|sample| sample.retransmits.map(|count| count as f64));
+    add("retransmits", 0, retransmits);
+    text
+}
+
+impl Outcome {
+    fn verdict(&self) -> String {
+        let wish = match self.better {
+            Better::Higher => "at least",
+            Better::Lower => "at most",
+        };
+        let aim = self.aim.map(|aim| format!(", aim {aim}")).unwrap_or_default();
+        let goal = format!("goal {wish} {}{aim}", self.must);
+        match (self.ratio, self.reached) {
+            (Some(ratio), Some(true)) => format!("{ratio:>8.3}  {goal}: reached"),
+            (Some(ratio), _) => format!("{ratio:>8.3}  {goal}: MISSED"),
+            (None, _) => format!("{:>8}  {goal}: not measured", "-"),
+        }
+    }
+
+    /// How far along the way to the goal, whichever direction is good.
+    fn bar(&self) -> Bar {
+        let along = |ratio: f64| match self.better {
+            Better::Higher => ratio / self.must,
+            Better::Lower => self.must / ratio,
+        };
+        Bar {
+            title: format!("{} {}", self.better.arrow(), self.title),
+            length: self.ratio.map_or(0.0, along),
+            label: match self.ratio {
+                Some(ratio) => format!("{ratio:.3} (goal {})", self.must),
+                None => format!("not measured (goal {})", self.must),
+            },
+            ticks: self.aim.map(along).into_iter().collect(),
+            reached: self.reached,
+        }
+    }
+}
