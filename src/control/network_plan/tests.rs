@@ -1,4 +1,4 @@
-use super::*;
+use super::{options::INTERFACE_PREFIX, *};
 use crate::api::types::Ipam;
 
 fn request(configs: &[(&str, &str, &str)]) -> NetworkCreate {
