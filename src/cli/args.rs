@@ -177,7 +177,7 @@ pub struct NetworkCreateArgs {
     /// Label to remember with the network
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = loose_pair)]
     pub label: Vec<(String, String)>,
-    /// Option of the driver, for example com.docker.network.driver.mtu=1400
+    /// Option of the driver, for example com.docker.network.driver.mtu=1400 or allow_host_loopback=true
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = loose_pair)]
     pub opt: Vec<(String, String)>,
 }

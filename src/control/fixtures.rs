@@ -19,7 +19,7 @@ use crate::{
     },
     model::{
         Driver, Endpoint, EndpointId, EndpointRequest, Namespace, Network, NetworkId, NetworkSettings,
-        Origin, Sandbox, SandboxId, Subnet, Timestamp,
+        Origin, OutboundSettings, Sandbox, SandboxId, Subnet, Timestamp,
     },
 };
 
@@ -54,6 +54,7 @@ pub(crate) fn objects() -> (Network, Sandbox, Endpoint) {
             mtu: 1500,
             inter_container: true,
             interface_prefix: "eth".into(),
+            outbound: OutboundSettings::default(),
         },
         gateway_mac: MacAddr([2, 0x42, 10, 0, 0, 1]),
     };

@@ -12,7 +12,7 @@ use std::{
 use ipnet::IpNet;
 use vswitch_wire::MacAddr;
 
-use self::options::{ENABLE_IPV4, ENABLE_IPV6, boolean, settings};
+use self::options::{ENABLE_IPV4, ENABLE_IPV6, Options};
 use super::{
     error::{ControlError, Problems},
     ipam,
@@ -76,19 +76,17 @@ impl NetworkPlan {
 
     fn parse(request: NetworkCreate) -> Result<Self, ControlError> {
         check_kind(&request)?;
-        let flag = |given: Option<bool>, option: &str, default| match given {
-            Some(given) => Ok(given),
-            None => boolean(&request.options, option, default),
+        let mut options = Options::new(&request.options);
+        let mut flag = |given: Option<bool>, option: &str, default| {
+            given.unwrap_or_else(|| options.boolean(option, default))
         };
-        let enable_ipv4 = flag(request.enable_ipv4, ENABLE_IPV4, true)?;
-        let enable_ipv6 = flag(request.enable_ipv6, ENABLE_IPV6, false)?;
-        if !enable_ipv4 && !enable_ipv6 {
-            return Err(ControlError::InvalidNetwork(Problems(vec![
-                "IPv4 or IPv6 must be enabled".into(),
-            ])));
-        }
-        let settings = settings(&request.options, enable_ipv6)?;
+        let enable_ipv4 = flag(request.enable_ipv4, ENABLE_IPV4, true);
+        let enable_ipv6 = flag(request.enable_ipv6, ENABLE_IPV6, false);
+        let settings = options.settings(enable_ipv6);
         let mut problems = Vec::new();
+        if !enable_ipv4 && !enable_ipv6 {
+            problems.push("IPv4 or IPv6 must be enabled".to_owned());
+        }
         let (mut ipv4, mut ipv6, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
         for config in request.ipam.iter().flat_map(|ipam| &ipam.config) {
             match subnet(config, &mut problems) {
@@ -109,19 +107,27 @@ impl NetworkPlan {
                 None => {}
             }
         }
-        if !problems.is_empty() {
-            return Err(ControlError::InvalidNetwork(Problems(problems)));
-        }
+        refuse(std::mem::take(&mut options.problems), problems)?;
         if ipv4.len() > 1 || ipv6.len() > 1 {
             return Err(ControlError::MultipleSubnets);
         }
-        let warning = match ignored.as_slice() {
-            [] => String::new(),
-            ignored => format!(
-                "ignored, because their address family is not enabled: {}",
-                ignored.join(", ")
-            ),
+        let mut warnings = Vec::new();
+        let mut ignore = |why: &str, what: Vec<&str>| {
+            if !what.is_empty() {
+                warnings.push(format!("ignored, because {why}: {}", what.join(", ")));
+            }
         };
+        if request.internal {
+            ignore(
+                "an internal network has no way out",
+                options.outbound_labels().collect(),
+            );
+        } else {
+            ignored.extend(options.ipv4_labels().filter(|_| !enable_ipv4));
+            ignored.extend(options.ipv6_labels().filter(|_| !enable_ipv6));
+        }
+        ignore("their address family is not enabled", ignored);
+        let warning = warnings.join("; ");
         let choose =
             |enabled: bool, mut wishes: Vec<Wish>| enabled.then(|| wishes.pop().unwrap_or(Wish::Automatic));
         let (ipv4, ipv6) = (choose(enable_ipv4, ipv4), choose(enable_ipv6, ipv6));
@@ -197,6 +203,24 @@ pub(super) fn random_mac() -> Result<MacAddr, ControlError> {
     rustix::rand::getrandom(&mut octets[2..], rustix::rand::GetRandomFlags::empty())
         .map_err(|error| ControlError::system("get random numbers", error))?;
     Ok(MacAddr(octets))
+}
+
+/// Nothing if nothing is wrong; Docker's own error for one driver option, else a list of everything.
+fn refuse(options: Vec<ControlError>, mut others: Vec<String>) -> Result<(), ControlError> {
+    let mut options = options.into_iter();
+    match (options.next(), options.as_slice(), others.as_slice()) {
+        (None, _, []) => Ok(()),
+        (Some(only), [], []) => Err(only),
+        (first, ..) => {
+            let mut problems: Vec<String> = first
+                .iter()
+                .chain(options.as_slice())
+                .map(ToString::to_string)
+                .collect();
+            problems.append(&mut others);
+            Err(ControlError::InvalidNetwork(Problems(problems)))
+        }
+    }
 }
 
 /// Docker takes any other name.

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::types::NetworkCreate,
     io::netns::boot_id,
-    model::{Driver, Endpoint, Network, NetworkId, NetworkSettings, Sandbox, Timestamp},
+    model::{Driver, Endpoint, Network, NetworkId, NetworkSettings, OutboundSettings, Sandbox, Timestamp},
 };
 
 impl Control {
@@ -319,6 +319,7 @@ fn bare(name: &str, driver: Driver) -> Result<Network, ControlError> {
             mtu: DEFAULT_MTU,
             inter_container: true,
             interface_prefix: DEFAULT_PREFIX.to_owned(),
+            outbound: OutboundSettings::default(),
         },
         gateway_mac: MacAddr::ZERO,
     })
