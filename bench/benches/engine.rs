@@ -57,6 +57,7 @@ impl Network {
             mtu: 1500,
             internal: false,
             inter_container: true,
+            uplink: Some(Default::default()),
         };
         let mut engine = Engine::new(clock.now(), &spec).expect("room for the gateway");
         let ports = (1..=stations).map(|station| {

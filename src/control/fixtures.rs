@@ -220,7 +220,8 @@ pub(crate) fn forge_start_time(control: &Control, name: &str) {
 
 /// Its configuration.
 pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig {
-    let (dataplane, reports) = DataPlane::start(1, PollMode::Sleep).expect("the kernel gives a thread");
+    let (dataplane, reports) =
+        DataPlane::start(1, PollMode::Sleep, DESCRIPTORS).expect("the kernel gives a thread");
     ControlConfig {
         state_dir: directory.to_owned(),
         pools: SubnetPool::defaults(),
@@ -230,3 +231,6 @@ pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig 
         attacher: Arc::new(attacher),
     }
 }
+
+/// Descriptors for host sockets; no test here takes one.
+const DESCRIPTORS: usize = 64;

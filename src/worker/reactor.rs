@@ -3,6 +3,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     io,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use mio::{Events, Interest, Poll, Registry, Token, Waker, unix::SourceFd};
 use std::os::fd::{AsFd, AsRawFd};
 use tokio::sync::mpsc::UnboundedSender;
+use vswitch_proxy::config::Descriptors;
 use vswitch_switch::PortId;
 use vswitch_wire::VnetHeader;
 
@@ -21,7 +23,7 @@ use super::{
     wait::Wait,
 };
 use crate::{
-    dataplane::{DataPlaneError, DataPlaneEvent, EndpointSpec, FdbRow, NetworkSpec, PortRow},
+    dataplane::{DataPlaneError, DataPlaneEvent, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
     engine::Engine,
     io::tap::Tap,
     log::RateLimit,
@@ -43,6 +45,11 @@ pub(super) struct Reactor {
     wait: Wait,
     buffer: Box<[u8]>,
     neighbours: Arc<[IpNet]>,
+    /// Where DNS queries to gateways go.
+    resolvers: Arc<[SocketAddr]>,
+    /// What the host sockets of all workers may take.
+    #[expect(dead_code, reason = "relays take their descriptors from it")]
+    descriptors: Arc<Descriptors>,
     read_errors: RateLimit,
 }
 
@@ -56,6 +63,7 @@ struct Network {
 impl Reactor {
     pub(super) fn new(
         mode: PollMode,
+        descriptors: Arc<Descriptors>,
         commands: Receiver<Command>,
         events: UnboundedSender<DataPlaneEvent>,
     ) -> io::Result<(Self, Waker)> {
@@ -72,6 +80,8 @@ impl Reactor {
             wait: Wait::new(mode),
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             neighbours: Arc::new([]),
+            resolvers: Arc::new([]),
+            descriptors,
             read_errors: RateLimit::per_second(1),
         };
         Ok((reactor, waker))
@@ -134,6 +144,9 @@ impl Reactor {
             Command::Fdb { network, reply } => {
                 let _ = reply.send(Ok(self.fdb(now, network)));
             }
+            Command::Flows { network, reply } => {
+                let _ = reply.send(Ok(self.flows(network)));
+            }
             Command::Ports { network, reply } => {
                 let _ = reply.send(Ok(self.ports(network)));
             }
@@ -152,6 +165,11 @@ impl Reactor {
                     network.engine.set_neighbours(prefixes.clone());
                 }
                 self.neighbours = prefixes;
+            }
+            Command::SetResolvers { resolvers } => {
+                if self.resolvers != resolvers {
+                    self.resolvers = resolvers;
+                }
             }
             Command::Stop => {}
         }
@@ -250,6 +268,11 @@ impl Reactor {
         self.chosen(only)
             .flat_map(|network| network.engine.fdb(now, network.spec.id))
             .collect()
+    }
+
+    fn flows(&self, only: Option<NetworkId>) -> Vec<FlowRow> {
+        // No network has a relay yet.
+        self.chosen(only).flat_map(|_| Vec::new()).collect()
     }
 
     fn ports(&self, only: Option<NetworkId>) -> Vec<PortRow> {

@@ -35,6 +35,7 @@ fn spec() -> NetworkSpec {
         mtu: 1500,
         internal: false,
         inter_container: true,
+        uplink: Some(Default::default()),
     }
 }
 
