@@ -72,6 +72,8 @@ pub enum Command {
     Fdb(FdbArgs),
     /// Show port counters, and drops by reason
     Stats(StatsArgs),
+    /// Show the connections that containers have to the outside
+    Flows(FlowsArgs),
     /// Show all of it on a daemon of its own: two networks, three sandboxes, traffic, then remove everything
     Demo,
     /// Describe the daemon
@@ -379,6 +381,16 @@ pub struct StatsArgs {
     /// Also the counters that are neither traffic nor drops: flooded, learnt, moved…
     #[arg(short, long)]
     pub all: bool,
+    /// How to print them.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `vswitch flows`.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// A network or a sandbox, in place of everything
+    pub name: Option<String>,
     /// How to print them.
     #[command(flatten)]
     pub format: FormatArgs,

@@ -9,7 +9,7 @@ use std::{
 use vswitch_wire::MacAddr;
 
 use super::{
-    AttachFailure, Attacher, Control, ControlConfig, Device, Pending, Store, SubnetPool, store::Change,
+    AttachFailure, Attacher, Control, ControlConfig, Device, Pending, State, Store, SubnetPool, store::Change,
 };
 use crate::{
     dataplane::{DataPlane, EndpointSpec, PollMode},
@@ -85,6 +85,16 @@ pub(crate) fn objects() -> (Network, Sandbox, Endpoint) {
         },
     };
     (network, sandbox, endpoint)
+}
+
+/// The state that has [`objects`], and the endpoint.
+pub(crate) fn state() -> (State, Endpoint) {
+    let (network, sandbox, endpoint) = objects();
+    let mut state = State::default();
+    state.networks.insert(network.id, network);
+    state.sandboxes.insert(sandbox.id, sandbox);
+    state.endpoints.insert(endpoint.id, endpoint.clone());
+    (state, endpoint)
 }
 
 /// Records what would be done to containers.
