@@ -28,6 +28,7 @@ pub(super) async fn info(State(api): State<Api>) -> Json<DaemonInfo> {
         rootless: !rustix::process::geteuid().is_root(),
         api_socket: api.socket.to_string(),
         state_dir: api.control.state_dir().display().to_string(),
+        hints: api.control.hints().to_vec(),
     })
 }
 

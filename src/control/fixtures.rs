@@ -239,6 +239,7 @@ pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig 
         dataplane,
         reports,
         attacher: Arc::new(attacher),
+        hints: vec!["something is missing".into()],
     }
 }
 

@@ -44,6 +44,7 @@ impl Control {
             attacher: config.attacher,
             events: Events::new(),
             pools: config.pools,
+            hints: config.hints,
             avoided: config.avoided,
             host_id,
             state_dir: config.state_dir,

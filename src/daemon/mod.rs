@@ -6,6 +6,7 @@
 
 mod descriptors;
 mod notify;
+mod ping;
 
 use std::{
     ffi::OsString,
@@ -147,6 +148,10 @@ async fn serve_until(
     let (listener, _socket_file) = config.socket.listen()?;
     let (dataplane, reports) =
         DataPlane::start(config.workers, config.poll, descriptors).context("start the packet loops")?;
+    let hints: Vec<String> = ping::hint().into_iter().collect();
+    for hint in &hints {
+        tracing::warn!("{hint}");
+    }
     let attacher = Arc::new(TapAttacher::new(AttachClient::default(), dataplane.clone()));
     let pools = if config.address_pools.is_empty() {
         SubnetPool::defaults()
@@ -160,6 +165,7 @@ async fn serve_until(
         dataplane,
         reports,
         attacher,
+        hints,
     })
     .await?;
     tracing::info!(socket = %config.socket, workers = config.workers, "ready");

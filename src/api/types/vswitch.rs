@@ -24,6 +24,9 @@ pub struct DaemonInfo {
     pub api_socket: String,
     /// Directory that holds its state.
     pub state_dir: String,
+    /// What the host lacks, and what to do about it; absent in answers of earlier versions.
+    #[serde(default)]
+    pub hints: Vec<String>,
 }
 
 /// `POST /vswitch/v1/sandboxes`: exactly one of `pid` and `netns`.
