@@ -33,6 +33,7 @@ use crate::{
         host_prefixes,
     },
     dataplane::DataPlane,
+    dns::{RESOLV_CONF, ResolverWatch},
     io::attach::AttachClient,
     paths,
 };
@@ -168,12 +169,14 @@ async fn serve_until(
         hints,
     })
     .await?;
+    let resolvers = ResolverWatch::start(&control, Path::new(RESOLV_CONF));
     tracing::info!(socket = %config.socket, workers = config.workers, "ready");
     notify::send("READY=1");
 
     api::serve(listener, control.clone(), stopped)
         .await
         .context("serve the API")?;
+    drop(resolvers);
     control.shutdown(ShutdownMode::CleanUp).await;
     tracing::info!("stopped");
     Ok(())
