@@ -38,17 +38,20 @@ pub(super) async fn create_sandbox(
     Body(wish): Body<SandboxCreate>,
 ) -> Result<(StatusCode, Json<SandboxCreated>), ApiError> {
     let id = api.control.create_sandbox(wish, peer.caller()?).await?;
-    let endpoints = api.control.read(|state| {
+    let (endpoints, name_servers) = api.control.read(|state| {
         let endpoints = state.endpoints_of(id);
-        endpoints
+        let name_servers = views::name_servers(&endpoints);
+        let endpoints = endpoints
             .into_iter()
             .map(|(endpoint, network)| views::sandbox_endpoint(endpoint, network))
-            .collect()
+            .collect();
+        (endpoints, name_servers)
     });
     let created = SandboxCreated {
         id: id.to_string(),
         warnings: Vec::new(),
         endpoints,
+        name_servers,
     };
     Ok((StatusCode::CREATED, Json(created)))
 }

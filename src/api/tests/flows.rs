@@ -1,4 +1,4 @@
-//! `GET /vswitch/v1/flows`, and what a network may reach outside.
+//! The way out: flows, what a network may reach outside, and who resolves names.
 
 use super::*;
 
@@ -58,4 +58,33 @@ async fn r_lim_6_options_of_the_way_out_are_checked_kept_and_shown_as_given() {
         daemon.call("POST", "/networks/create", &wrong).await,
         (400, json!({"message": message}))
     );
+}
+
+#[tokio::test]
+async fn r_dns_1_the_first_network_with_a_way_out_offers_the_resolvers() {
+    let daemon = Daemon::start().await;
+    for body in [
+        json!({"Name": "in", "Internal": true, "IPAM": {"Config": [{"Subnet": "10.1.0.0/24"}]}}),
+        json!({"Name": "out", "EnableIPv6": true,
+               "IPAM": {"Config": [{"Subnet": "fd12:7::/64"}, {"Subnet": "10.2.0.0/24", "Gateway": "10.2.0.9"}]}}),
+    ] {
+        let (status, answer) = daemon.call("POST", "/networks/create", &body).await;
+        assert_eq!(status, 201, "{answer}");
+    }
+    for (networks, expected) in [
+        (&["in", "out", "bridge"][..], &["10.2.0.9", "fd12:7::1"][..]),
+        (&["bridge", "out"], &["172.17.0.1"]),
+        (&["in"], &[]),
+        (&["none"], &[]),
+    ] {
+        let created = daemon.client.create_sandbox(&ourselves("web", networks)).await;
+        let servers: Vec<String> = created
+            .expect("it is ours")
+            .name_servers
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(servers, expected, "{networks:?}");
+        daemon.client.delete_sandbox("web").await.expect("it is there");
+    }
 }

@@ -1,6 +1,6 @@
 //! What lives under `/vswitch/v1/`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +89,10 @@ pub struct SandboxCreated {
     pub warnings: Vec<String>,
     /// Its endpoints in the order of the request.
     pub endpoints: Vec<SandboxEndpoint>,
+    /// Addresses of the resolvers that its networks offer; empty when none leads outside. Absent in answers
+    /// of earlier versions.
+    #[serde(default)]
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// One endpoint of a sandbox.
