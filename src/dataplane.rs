@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     io,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -15,6 +15,10 @@ use ipnet::IpNet;
 use tokio::sync::{
     mpsc::{self, UnboundedReceiver},
     oneshot,
+};
+use vswitch_proxy::{
+    config::{Descriptors, Policy, Source},
+    listing::FlowView,
 };
 use vswitch_wire::MacAddr;
 
@@ -39,10 +43,20 @@ pub struct NetworkSpec {
     pub gateways: Vec<IpNet>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
-    /// No way out: what cannot stay on the network is administratively prohibited.
-    pub internal: bool,
     /// Whether containers of this network may talk to each other (`icc`).
     pub inter_container: bool,
+    /// How the network reaches outside; `None` for an internal one, where everything beyond the network is
+    /// administratively prohibited.
+    pub uplink: Option<Uplink>,
+}
+
+/// How a network reaches outside: through host sockets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Uplink {
+    /// Where containers may go.
+    pub policy: Policy,
+    /// How the sockets are bound.
+    pub source: Source,
 }
 
 /// What the data plane must know of an endpoint.
@@ -152,6 +166,17 @@ pub struct PortRow {
     pub drops: Vec<(&'static str, u64)>,
 }
 
+/// One flow of a container that ends in a host socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlowRow {
+    /// The network that the container is on.
+    pub network: NetworkId,
+    /// The container's endpoint; `None` when it has just been removed.
+    pub endpoint: Option<EndpointId>,
+    /// What the flow looks like.
+    pub view: FlowView,
+}
+
 /// Handle to the packet workers; clones are cheap.
 ///
 /// Dropping the last clone ends the workers.
@@ -179,15 +204,22 @@ struct Placed {
 }
 
 impl DataPlane {
-    /// Starts `workers` packet loops (at least one). The receiver brings what they notice by themselves.
+    /// Starts `workers` packet loops (at least one), whose host sockets together take at most `descriptors`
+    /// descriptors (R-LIM-2). The receiver brings what they notice by themselves.
     ///
     /// # Errors
     ///
     /// The kernel refused a thread or a descriptor.
-    pub fn start(workers: usize, mode: PollMode) -> io::Result<(Self, UnboundedReceiver<DataPlaneEvent>)> {
+    pub fn start(
+        workers: usize,
+        mode: PollMode,
+        descriptors: usize,
+    ) -> io::Result<(Self, UnboundedReceiver<DataPlaneEvent>)> {
         // Workers must never wait for the control plane; what they report is rare (a device has gone).
         let (sender, receiver) = mpsc::unbounded_channel();
-        let workers = (0..workers.max(1)).map(|index| Worker::spawn(index, mode, sender.clone()));
+        let descriptors = Arc::new(Descriptors::new(descriptors));
+        let workers = (0..workers.max(1))
+            .map(|index| Worker::spawn(index, mode, Arc::clone(&descriptors), sender.clone()));
         let workers = workers.collect::<io::Result<Vec<_>>>()?;
         let shared = Shared {
             workers,
@@ -308,6 +340,31 @@ impl DataPlane {
             );
         }
         Ok(rows)
+    }
+
+    /// Lists flows, of one network or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::Stopped`].
+    pub async fn flows(&self, network: Option<NetworkId>) -> Result<Vec<FlowRow>, DataPlaneError> {
+        let mut rows = Vec::new();
+        for worker in self.workers_of(network)? {
+            rows.extend(
+                self.ask(worker, |reply| Command::Flows { network, reply })
+                    .await?,
+            );
+        }
+        Ok(rows)
+    }
+
+    /// Names the host's resolvers, to which DNS queries to gateways go from now on, in order of preference.
+    pub fn set_resolvers(&self, resolvers: Arc<[SocketAddr]>) {
+        for worker in &self.shared.workers {
+            worker.send(Command::SetResolvers {
+                resolvers: Arc::clone(&resolvers),
+            });
+        }
     }
 
     /// Number of packet loops.

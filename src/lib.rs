@@ -8,6 +8,7 @@ pub mod control;
 pub mod daemon;
 pub mod dataplane;
 pub mod demo;
+pub mod dns;
 pub mod engine;
 pub mod hidden;
 pub mod io;

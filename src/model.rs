@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     objects::{
-        Driver, Endpoint, EndpointRequest, Namespace, Network, NetworkSettings, Origin, Sandbox, Subnet,
+        Driver, Endpoint, EndpointRequest, Namespace, Network, NetworkSettings, Origin, OutboundSettings,
+        Sandbox, Subnet,
     },
     timestamp::{InvalidTime, Timestamp},
 };

@@ -55,8 +55,8 @@ impl Network {
             gateway_mac: mac(0xfe),
             gateways: vec!["10.0.0.254/24".parse().expect("a prefix")],
             mtu: 1500,
-            internal: false,
             inter_container: true,
+            uplink: Some(Default::default()),
         };
         let mut engine = Engine::new(clock.now(), &spec).expect("room for the gateway");
         let ports = (1..=stations).map(|station| {

@@ -16,8 +16,8 @@ use tokio::net::UnixStream;
 use super::{
     socket::DaemonSocket,
     types::{
-        Bridge, Container, ContainerSummary, DaemonInfo, ErrorBody, Event, FdbEntry, Info, Network,
-        NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworksPruned, PortStats,
+        Bridge, Container, ContainerSummary, DaemonInfo, ErrorBody, Event, FdbEntry, FlowEntry, Info,
+        Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworksPruned, PortStats,
         SandboxCreate, SandboxCreated, Version,
     },
 };
@@ -184,6 +184,23 @@ impl Client {
     /// Counters of one sandbox's ports.
     pub async fn sandbox_stats(&self, sandbox: &str) -> Result<Vec<PortStats>, ClientError> {
         self.fetch(&format!("/vswitch/v1/stats{}", scope("sandbox", Some(sandbox))))
+            .await
+    }
+
+    /// The flows that end in host sockets.
+    pub async fn flows(&self) -> Result<Vec<FlowEntry>, ClientError> {
+        self.fetch("/vswitch/v1/flows").await
+    }
+
+    /// The flows of one network's containers.
+    pub async fn network_flows(&self, network: &str) -> Result<Vec<FlowEntry>, ClientError> {
+        self.fetch(&format!("/vswitch/v1/flows{}", scope("network", Some(network))))
+            .await
+    }
+
+    /// The flows of one sandbox.
+    pub async fn sandbox_flows(&self, sandbox: &str) -> Result<Vec<FlowEntry>, ClientError> {
+        self.fetch(&format!("/vswitch/v1/flows{}", scope("sandbox", Some(sandbox))))
             .await
     }
 

@@ -134,6 +134,7 @@ fn router(api: Api) -> Router {
         .route("/vswitch/v1/bridges", get(vswitch::bridges))
         .route("/vswitch/v1/fdb", get(vswitch::fdb))
         .route("/vswitch/v1/stats", get(vswitch::stats))
+        .route("/vswitch/v1/flows", get(vswitch::flows))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

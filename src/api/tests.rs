@@ -27,6 +27,7 @@ use crate::control::{
 
 mod containers;
 mod docker;
+mod flows;
 mod networks;
 mod protocol;
 mod stop;

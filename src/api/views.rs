@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, fs, net::IpAddr, time::Duration};
 
+use ipnet::IpNet;
+
 use super::types::{
     ConfigReference, Container, ContainerConfig, ContainerState, ContainerSummary, EndpointIpam,
     EndpointSettings, HostConfig, Ipam, IpamConfig, Network, NetworkContainer, NetworkSettings,
@@ -242,6 +244,15 @@ pub(super) fn sandbox_endpoint(endpoint: &Endpoint, network: &model::Network) ->
         ipv4_address: text(endpoint.ipv4),
         ipv6_address: text(endpoint.ipv6),
     }
+}
+
+/// The gateways, which are resolvers too, of the first network that has a way out; IPv4 first.
+pub(super) fn name_servers(endpoints: &[(&Endpoint, &model::Network)]) -> Vec<IpAddr> {
+    let outside = endpoints.iter().filter(|(_, network)| !network.internal);
+    outside
+        .map(|(_, network)| network.gateways().iter().map(IpNet::addr).collect::<Vec<_>>())
+        .find(|gateways| !gateways.is_empty())
+        .unwrap_or_default()
 }
 
 fn host_config(state: &State, sandbox: &Sandbox) -> HostConfig {

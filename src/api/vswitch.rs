@@ -10,13 +10,13 @@ use super::{
     error::{ApiError, Body},
     networks::Parameters,
     server::{Api, PeerInfo},
-    types::{Bridge, BridgePort, DaemonInfo, FdbEntry, PortStats, SandboxCreate, SandboxCreated},
+    types::{Bridge, BridgePort, DaemonInfo, FdbEntry, FlowEntry, PortStats, SandboxCreate, SandboxCreated},
     views,
 };
 use crate::{
     control::{ControlError, State as Objects, Verb},
-    dataplane::{FdbKind, PortRow},
-    model::{Driver, Network, NetworkId},
+    dataplane::{FdbKind, FlowRow, PortRow},
+    model::{Driver, Network, NetworkId, SandboxId},
 };
 
 pub(super) async fn info(State(api): State<Api>) -> Json<DaemonInfo> {
@@ -28,6 +28,7 @@ pub(super) async fn info(State(api): State<Api>) -> Json<DaemonInfo> {
         rootless: !rustix::process::geteuid().is_root(),
         api_socket: api.socket.to_string(),
         state_dir: api.control.state_dir().display().to_string(),
+        hints: api.control.hints().to_vec(),
     })
 }
 
@@ -37,17 +38,20 @@ pub(super) async fn create_sandbox(
     Body(wish): Body<SandboxCreate>,
 ) -> Result<(StatusCode, Json<SandboxCreated>), ApiError> {
     let id = api.control.create_sandbox(wish, peer.caller()?).await?;
-    let endpoints = api.control.read(|state| {
+    let (endpoints, name_servers) = api.control.read(|state| {
         let endpoints = state.endpoints_of(id);
-        endpoints
+        let name_servers = views::name_servers(&endpoints);
+        let endpoints = endpoints
             .into_iter()
             .map(|(endpoint, network)| views::sandbox_endpoint(endpoint, network))
-            .collect()
+            .collect();
+        (endpoints, name_servers)
     });
     let created = SandboxCreated {
         id: id.to_string(),
         warnings: Vec::new(),
         endpoints,
+        name_servers,
     };
     Ok((StatusCode::CREATED, Json(created)))
 }
@@ -142,10 +146,8 @@ pub(super) async fn stats(
     Query(query): Parameters,
 ) -> Result<Json<Vec<PortStats>>, ApiError> {
     let (network, sandbox) = api.control.read(|state| {
-        let sandbox = query
-            .get("sandbox")
-            .map(|term| state.resolve_sandbox(term).map(|sandbox| sandbox.id));
-        Ok::<_, ControlError>((wanted(state, query.get("network"))?, sandbox.transpose()?))
+        let sandbox = wanted_sandbox(state, query.get("sandbox"))?;
+        Ok::<_, ControlError>((wanted(state, query.get("network"))?, sandbox))
     })?;
     let rows = api.control.dataplane().ports(network).await?;
     let mut stats: Vec<PortStats> = api.control.read(|state| {
@@ -182,6 +184,73 @@ pub(super) async fn stats(
     Ok(Json(stats))
 }
 
+pub(super) async fn flows(
+    State(api): State<Api>,
+    Query(query): Parameters,
+) -> Result<Json<Vec<FlowEntry>>, ApiError> {
+    let (network, sandbox) = api.control.read(|state| {
+        let sandbox = wanted_sandbox(state, query.get("sandbox"))?;
+        Ok::<_, ControlError>((wanted(state, query.get("network"))?, sandbox))
+    })?;
+    let rows = api.control.dataplane().flows(network).await?;
+    Ok(Json(api.control.read(|state| flow_entries(state, rows, sandbox))))
+}
+
+/// The flows of `only`, or of all sandboxes, in an order that depends on nothing else than what they are.
+fn flow_entries(state: &Objects, rows: Vec<FlowRow>, only: Option<SandboxId>) -> Vec<FlowEntry> {
+    let mut named: Vec<_> = rows
+        .into_iter()
+        .filter_map(
+            |FlowRow {
+                 network,
+                 endpoint,
+                 view,
+             }| {
+                let endpoint = endpoint.and_then(|id| state.endpoint(id));
+                let owner = endpoint.and_then(|endpoint| state.sandbox(endpoint.sandbox));
+                if only.is_some() && owner.map(|owner| owner.id) != only {
+                    return None;
+                }
+                let sandbox = owner.map_or_else(String::new, |owner| owner.name.clone());
+                let interface = endpoint.map_or_else(String::new, |endpoint| endpoint.interface.clone());
+                Some((name(state, network), sandbox, network, interface, view))
+            },
+        )
+        .collect();
+    // By address and port as numbers, which their texts would not give.
+    named.sort_by(|(a_network, a_sandbox, .., a), (b_network, b_sandbox, .., b)| {
+        (a_network, a_sandbox, a.protocol, a.container, a.remote, a.target)
+            .cmp(&(b_network, b_sandbox, b.protocol, b.container, b.remote, b.target))
+            // Two with the same ends differ in age: one is ending.
+            .then_with(|| b.age.cmp(&a.age))
+    });
+    named
+        .into_iter()
+        .map(|(network, sandbox, id, interface, view)| FlowEntry {
+            network,
+            network_id: id.to_string(),
+            sandbox,
+            interface,
+            protocol: view.protocol.name().to_owned(),
+            state: view.state.to_owned(),
+            container: view.container.to_string(),
+            remote: view.remote.to_string(),
+            target: view.target.map(|target| target.to_string()),
+            sent_bytes: view.sent,
+            received_bytes: view.received,
+            age_seconds: view.age.as_secs_f64(),
+            idle_seconds: view.idle.as_secs_f64(),
+            timeout_seconds: view.timeout.as_secs_f64(),
+        })
+        .collect()
+}
+
+/// The sandbox that the query names.
+fn wanted_sandbox(state: &Objects, term: Option<&String>) -> Result<Option<SandboxId>, ControlError> {
+    term.map(|term| state.resolve_sandbox(term).map(|sandbox| sandbox.id))
+        .transpose()
+}
+
 /// The network that the query names, which must have a switch.
 fn wanted(state: &Objects, term: Option<&String>) -> Result<Option<NetworkId>, ControlError> {
     let Some(term) = term else { return Ok(None) };
@@ -199,4 +268,93 @@ fn name(state: &Objects, id: NetworkId) -> String {
     state
         .network(id)
         .map_or_else(|| id.short(), |network| network.name.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::SocketAddr, time::Duration};
+
+    use vswitch_proxy::listing::{FlowView, Protocol};
+
+    use super::*;
+    use crate::{
+        control::fixtures,
+        model::{EndpointId, SandboxId},
+    };
+
+    fn flow(endpoint: Option<EndpointId>, protocol: Protocol, container: &str, age: u64) -> FlowRow {
+        let end = |text: &str| text.parse::<SocketAddr>().expect("an address and a port");
+        FlowRow {
+            network: fixtures::id(1),
+            endpoint,
+            view: FlowView {
+                endpoint: 1,
+                protocol,
+                state: "ESTABLISHED",
+                container: end(container),
+                remote: end("10.0.0.1:53"),
+                target: Some(end("127.0.0.53:53")),
+                sent: 40,
+                received: 7,
+                age: Duration::from_millis(age),
+                idle: Duration::from_millis(250),
+                timeout: Duration::from_secs(30),
+            },
+        }
+    }
+
+    #[test]
+    fn a_flow_is_named_after_its_endpoint() {
+        let (state, endpoint) = fixtures::state();
+        let rows = vec![flow(Some(endpoint.id), Protocol::Udp, "10.0.0.2:4000", 1500)];
+        let entries = flow_entries(&state, rows, Some(endpoint.sandbox));
+        let text = serde_json::to_value(&entries).expect("it is JSON");
+        assert_eq!(
+            text,
+            serde_json::json!([{
+                "Network": "net", "NetworkID": "01".repeat(32), "Sandbox": "web", "Interface": "eth0",
+                "Protocol": "udp", "State": "ESTABLISHED", "Container": "10.0.0.2:4000",
+                "Remote": "10.0.0.1:53", "Target": "127.0.0.53:53", "SentBytes": 40, "ReceivedBytes": 7,
+                "AgeSeconds": 1.5, "IdleSeconds": 0.25, "TimeoutSeconds": 30.0
+            }])
+        );
+        assert_eq!(
+            serde_json::from_value::<Vec<FlowEntry>>(text).expect("and back"),
+            entries
+        );
+    }
+
+    #[test]
+    fn flows_are_ordered_by_what_they_are_and_kept_apart_by_sandbox() {
+        let (state, endpoint) = fixtures::state();
+        let own = Some(endpoint.id);
+        let rows = vec![
+            flow(own, Protocol::Udp, "10.0.0.2:4000", 0),
+            flow(own, Protocol::Tcp, "10.0.0.2:10000", 0),
+            flow(own, Protocol::Tcp, "10.0.0.2:9000", 1000),
+            flow(own, Protocol::Tcp, "10.0.0.2:9000", 2000),
+            flow(None, Protocol::Tcp, "10.0.0.3:9000", 0),
+        ];
+        let ends = |entries: Vec<FlowEntry>| -> Vec<String> {
+            let texts = entries.into_iter().map(|entry| {
+                format!(
+                    "{}/{} {} {}",
+                    entry.sandbox, entry.protocol, entry.container, entry.age_seconds
+                )
+            });
+            texts.collect()
+        };
+        assert_eq!(
+            ends(flow_entries(&state, rows.clone(), None)),
+            [
+                "/tcp 10.0.0.3:9000 0",
+                "web/tcp 10.0.0.2:9000 2",
+                "web/tcp 10.0.0.2:9000 1",
+                "web/tcp 10.0.0.2:10000 0",
+                "web/udp 10.0.0.2:4000 0",
+            ]
+        );
+        let of_others = flow_entries(&state, rows, Some(SandboxId::from_bytes([8; 32])));
+        assert!(of_others.is_empty(), "{of_others:?}");
+    }
 }

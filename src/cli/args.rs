@@ -72,6 +72,8 @@ pub enum Command {
     Fdb(FdbArgs),
     /// Show port counters, and drops by reason
     Stats(StatsArgs),
+    /// Show the connections that containers have to the outside
+    Flows(FlowsArgs),
     /// Show all of it on a daemon of its own: two networks, three sandboxes, traffic, then remove everything
     Demo,
     /// Describe the daemon
@@ -177,7 +179,7 @@ pub struct NetworkCreateArgs {
     /// Label to remember with the network
     #[arg(long, value_name = "KEY[=VALUE]", value_parser = loose_pair)]
     pub label: Vec<(String, String)>,
-    /// Option of the driver, for example com.docker.network.driver.mtu=1400
+    /// Option of the driver, for example com.docker.network.driver.mtu=1400 or allow_host_loopback=true
     #[arg(short, long, value_name = "KEY[=VALUE]", value_parser = loose_pair)]
     pub opt: Vec<(String, String)>,
 }
@@ -379,6 +381,16 @@ pub struct StatsArgs {
     /// Also the counters that are neither traffic nor drops: flooded, learnt, moved…
     #[arg(short, long)]
     pub all: bool,
+    /// How to print them.
+    #[command(flatten)]
+    pub format: FormatArgs,
+}
+
+/// `vswitch flows`.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// A network or a sandbox, in place of everything
+    pub name: Option<String>,
     /// How to print them.
     #[command(flatten)]
     pub format: FormatArgs,

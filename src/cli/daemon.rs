@@ -144,7 +144,10 @@ fn print_info(out: &mut impl Write, info: &DaemonInfo) -> io::Result<()> {
     writeln!(out, "Packet loops:     {}", info.workers)?;
     writeln!(out, "Privilege:        {privilege}")?;
     writeln!(out, "API socket:       {}", print::plain(&info.api_socket))?;
-    writeln!(out, "State directory:  {}", print::plain(&info.state_dir))
+    writeln!(out, "State directory:  {}", print::plain(&info.state_dir))?;
+    info.hints
+        .iter()
+        .try_for_each(|hint| writeln!(out, "Hint:             {}", print::plain(hint)))
 }
 
 fn print_versions(out: &mut impl Write, versions: &Versions) -> io::Result<()> {
@@ -172,6 +175,7 @@ mod tests {
             rootless: true,
             api_socket: "unix:///run/user/1000/vswitch.sock".into(),
             state_dir: "/home/alice/.local/state/vswitch".into(),
+            hints: vec!["do this".into(), "and that".into()],
         };
         let mut out = Vec::new();
         print_info(&mut out, &info).expect("a vector takes everything");
@@ -183,7 +187,9 @@ mod tests {
              Packet loops:     2\n\
              Privilege:        rootless\n\
              API socket:       unix:///run/user/1000/vswitch.sock\n\
-             State directory:  /home/alice/.local/state/vswitch\n"
+             State directory:  /home/alice/.local/state/vswitch\n\
+             Hint:             do this\n\
+             Hint:             and that\n"
         );
     }
 

@@ -131,16 +131,16 @@ pub fn pairs(filters: &[(String, String)]) -> Vec<(&str, &str)> {
         .collect()
 }
 
-/// What `inspect` describes.
+/// What a name on the command line may mean, and `inspect` describes.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Object {
+pub(super) enum Object {
     Network(Box<Network>),
     Sandbox(Box<Container>),
 }
 
 /// Docker's order: containers, then networks; but nobody's full name loses to the start of another's id.
-async fn find(client: &Client, name: &str) -> Result<Object, ClientError> {
+pub(super) async fn find(client: &Client, name: &str) -> Result<Object, ClientError> {
     let sandbox = match client.container(name).await {
         Err(error) if error.is_not_found() => {
             return client.network(name).await.map(Box::new).map(Object::Network);

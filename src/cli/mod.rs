@@ -19,6 +19,7 @@ pub mod args;
 pub mod daemon;
 pub mod docs;
 pub mod failure;
+pub mod flows;
 pub mod ipam;
 pub mod list;
 pub mod names;
@@ -86,6 +87,7 @@ fn perform(cli: Cli, out: &mut impl Write) -> Result<ExitCode, Failure> {
         Command::Detach(args) => session()?.ask(async |client| sandbox::detach(client, &args, out).await)?,
         Command::Exec(args) => return sandbox::exec(&session()?, args),
         Command::Fdb(args) => session()?.ask(async |client| show::fdb(client, &args, out).await)?,
+        Command::Flows(args) => session()?.ask(async |client| flows::flows(client, &args, out).await)?,
         Command::Info(format) => session()?.ask(async |client| daemon::info(client, format, out).await)?,
         Command::Inspect(args) => session()?.ask(async |client| list::inspect(client, &args, out).await)?,
         Command::Man { dir: None } => docs::main_page(out)?,

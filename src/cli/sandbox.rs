@@ -26,8 +26,9 @@ use super::{
 use crate::{
     api::{
         client::{Client, ClientError},
-        types::{SandboxCreate, SandboxCreated, SandboxEndpoint, SandboxNetwork},
+        types::{SandboxCreate, SandboxCreated, SandboxNetwork},
     },
+    dns::{RESOLV_CONF, ResolvConf},
     sandbox::{Entry, HostsEntry, LaunchConfig, LaunchError, Launcher, Names, Prepared, Signals, Stdio},
 };
 
@@ -52,7 +53,9 @@ pub fn run(session: &Session, args: RunArgs, out: &mut impl Write) -> Result<Exi
         true => None,
         false => Some(Signals::hold().map_err(|error| own("hold back signals", &error))?),
     };
-    let mut running = match prepared.start(&name_files(&hostname, &sandbox.endpoints)) {
+    // A host that has none to read has no search domains either.
+    let host = ResolvConf::read(Path::new(RESOLV_CONF)).unwrap_or_default();
+    let mut running = match prepared.start(&name_files(&hostname, &sandbox, host)) {
         Ok(running) => running,
         Err(error) => {
             forget(session, &client, &sandbox.id);
@@ -302,13 +305,15 @@ fn wish(name: &str, networks: &[SandboxNetwork]) -> SandboxCreate {
     }
 }
 
-/// What the sandbox's `/etc/hosts` says of itself; Docker puts the short name behind the full one.
-fn name_files(hostname: &str, endpoints: &[SandboxEndpoint]) -> Names {
+/// What the sandbox's `/etc/hosts` says of itself, Docker putting the short name behind the full one, and
+/// the resolvers of its networks in its `/etc/resolv.conf`, which else is the host's.
+fn name_files(hostname: &str, sandbox: &SandboxCreated, host: ResolvConf) -> Names {
     let mut own = vec![hostname.to_owned()];
     if let Some((short, _)) = hostname.split_once('.') {
         own.push(short.to_owned());
     }
-    let hosts = endpoints
+    let hosts = sandbox
+        .endpoints
         .iter()
         .flat_map(|endpoint| [&endpoint.ipv4_address, &endpoint.ipv6_address])
         .filter_map(|address| address_of(address))
@@ -319,7 +324,9 @@ fn name_files(hostname: &str, endpoints: &[SandboxEndpoint]) -> Names {
         .collect();
     Names {
         hosts,
-        ..Names::default()
+        nameservers: sandbox.name_servers.clone(),
+        search: host.search,
+        options: host.options,
     }
 }
 

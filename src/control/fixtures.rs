@@ -9,7 +9,7 @@ use std::{
 use vswitch_wire::MacAddr;
 
 use super::{
-    AttachFailure, Attacher, Control, ControlConfig, Device, Pending, Store, SubnetPool, store::Change,
+    AttachFailure, Attacher, Control, ControlConfig, Device, Pending, State, Store, SubnetPool, store::Change,
 };
 use crate::{
     dataplane::{DataPlane, EndpointSpec, PollMode},
@@ -19,7 +19,7 @@ use crate::{
     },
     model::{
         Driver, Endpoint, EndpointId, EndpointRequest, Namespace, Network, NetworkId, NetworkSettings,
-        Origin, Sandbox, SandboxId, Subnet, Timestamp,
+        Origin, OutboundSettings, Sandbox, SandboxId, Subnet, Timestamp,
     },
 };
 
@@ -54,6 +54,7 @@ pub(crate) fn objects() -> (Network, Sandbox, Endpoint) {
             mtu: 1500,
             inter_container: true,
             interface_prefix: "eth".into(),
+            outbound: OutboundSettings::default(),
         },
         gateway_mac: MacAddr([2, 0x42, 10, 0, 0, 1]),
     };
@@ -84,6 +85,16 @@ pub(crate) fn objects() -> (Network, Sandbox, Endpoint) {
         },
     };
     (network, sandbox, endpoint)
+}
+
+/// The state that has [`objects`], and the endpoint.
+pub(crate) fn state() -> (State, Endpoint) {
+    let (network, sandbox, endpoint) = objects();
+    let mut state = State::default();
+    state.networks.insert(network.id, network);
+    state.sandboxes.insert(sandbox.id, sandbox);
+    state.endpoints.insert(endpoint.id, endpoint.clone());
+    (state, endpoint)
 }
 
 /// Records what would be done to containers.
@@ -219,7 +230,8 @@ pub(crate) fn forge_start_time(control: &Control, name: &str) {
 
 /// Its configuration.
 pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig {
-    let (dataplane, reports) = DataPlane::start(1, PollMode::Sleep).expect("the kernel gives a thread");
+    let (dataplane, reports) =
+        DataPlane::start(1, PollMode::Sleep, DESCRIPTORS).expect("the kernel gives a thread");
     ControlConfig {
         state_dir: directory.to_owned(),
         pools: SubnetPool::defaults(),
@@ -227,5 +239,9 @@ pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig 
         dataplane,
         reports,
         attacher: Arc::new(attacher),
+        hints: vec!["something is missing".into()],
     }
 }
+
+/// Descriptors for host sockets; no test here takes one.
+const DESCRIPTORS: usize = 64;

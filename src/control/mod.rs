@@ -85,6 +85,8 @@ pub struct ControlConfig {
     pub reports: UnboundedReceiver<DataPlaneEvent>,
     /// Makes devices; [`TapAttacher`] outside of tests.
     pub attacher: Arc<dyn Attacher>,
+    /// What the host lacks, and what to do about it.
+    pub hints: Vec<String>,
 }
 
 /// What becomes of living sandboxes when the daemon ends.
@@ -115,6 +117,11 @@ impl Control {
     /// Pools for automatic subnets.
     pub fn pools(&self) -> &[SubnetPool] {
         &self.shared.pools
+    }
+
+    /// What the host lacks, and what to do about it.
+    pub fn hints(&self) -> &[String] {
+        &self.shared.hints
     }
 
     /// Identity of the stored state.
@@ -186,6 +193,7 @@ struct Shared {
     attacher: Arc<dyn Attacher>,
     events: Events,
     pools: Vec<SubnetPool>,
+    hints: Vec<String>,
     avoided: fn() -> Vec<IpNet>,
     host_id: String,
     state_dir: PathBuf,

@@ -12,9 +12,9 @@ use std::{
 use ipnet::IpNet;
 use vswitch_wire::MacAddr;
 
+use self::options::{ENABLE_IPV4, ENABLE_IPV6, Options};
 use super::{
     error::{ControlError, Problems},
-    interface::check_interface,
     ipam,
     pools::{self, SubnetPool},
 };
@@ -22,6 +22,10 @@ use crate::{
     api::types::{IpamConfig, NetworkCreate},
     model::{Driver, Network, NetworkId, NetworkSettings, Origin, Subnet, Timestamp},
 };
+
+pub(super) use self::options::{DEFAULT_MTU, DEFAULT_PREFIX, MTU};
+
+mod options;
 
 /// A network as it was asked for, every value checked.
 #[derive(Debug, Clone)]
@@ -72,19 +76,17 @@ impl NetworkPlan {
 
     fn parse(request: NetworkCreate) -> Result<Self, ControlError> {
         check_kind(&request)?;
-        let flag = |given: Option<bool>, option: &str, default| match given {
-            Some(given) => Ok(given),
-            None => boolean(&request.options, option, default),
+        let mut options = Options::new(&request.options);
+        let mut flag = |given: Option<bool>, option: &str, default| {
+            given.unwrap_or_else(|| options.boolean(option, default))
         };
-        let enable_ipv4 = flag(request.enable_ipv4, ENABLE_IPV4, true)?;
-        let enable_ipv6 = flag(request.enable_ipv6, ENABLE_IPV6, false)?;
-        if !enable_ipv4 && !enable_ipv6 {
-            return Err(ControlError::InvalidNetwork(Problems(vec![
-                "IPv4 or IPv6 must be enabled".into(),
-            ])));
-        }
-        let settings = settings(&request.options, enable_ipv6)?;
+        let enable_ipv4 = flag(request.enable_ipv4, ENABLE_IPV4, true);
+        let enable_ipv6 = flag(request.enable_ipv6, ENABLE_IPV6, false);
+        let settings = options.settings(enable_ipv6);
         let mut problems = Vec::new();
+        if !enable_ipv4 && !enable_ipv6 {
+            problems.push("IPv4 or IPv6 must be enabled".to_owned());
+        }
         let (mut ipv4, mut ipv6, mut ignored) = (Vec::new(), Vec::new(), Vec::new());
         for config in request.ipam.iter().flat_map(|ipam| &ipam.config) {
             match subnet(config, &mut problems) {
@@ -105,19 +107,27 @@ impl NetworkPlan {
                 None => {}
             }
         }
-        if !problems.is_empty() {
-            return Err(ControlError::InvalidNetwork(Problems(problems)));
-        }
+        refuse(std::mem::take(&mut options.problems), problems)?;
         if ipv4.len() > 1 || ipv6.len() > 1 {
             return Err(ControlError::MultipleSubnets);
         }
-        let warning = match ignored.as_slice() {
-            [] => String::new(),
-            ignored => format!(
-                "ignored, because their address family is not enabled: {}",
-                ignored.join(", ")
-            ),
+        let mut warnings = Vec::new();
+        let mut ignore = |why: &str, what: Vec<&str>| {
+            if !what.is_empty() {
+                warnings.push(format!("ignored, because {why}: {}", what.join(", ")));
+            }
         };
+        if request.internal {
+            ignore(
+                "an internal network has no way out",
+                options.outbound_labels().collect(),
+            );
+        } else {
+            ignored.extend(options.ipv4_labels().filter(|_| !enable_ipv4));
+            ignored.extend(options.ipv6_labels().filter(|_| !enable_ipv6));
+        }
+        ignore("their address family is not enabled", ignored);
+        let warning = warnings.join("; ");
         let choose =
             |enabled: bool, mut wishes: Vec<Wish>| enabled.then(|| wishes.pop().unwrap_or(Wish::Automatic));
         let (ipv4, ipv6) = (choose(enable_ipv4, ipv4), choose(enable_ipv6, ipv6));
@@ -195,25 +205,23 @@ pub(super) fn random_mac() -> Result<MacAddr, ControlError> {
     Ok(MacAddr(octets))
 }
 
-pub(super) const MTU: &str = "com.docker.network.driver.mtu";
-pub(super) const DEFAULT_MTU: u16 = 1500;
-pub(super) const DEFAULT_PREFIX: &str = "eth";
-const ENABLE_ICC: &str = "com.docker.network.bridge.enable_icc";
-const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
-const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
-const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
-/// Options that are recorded for later, but whose values must be right already.
-const RECORDED_BOOLEANS: [&str; 2] = [
-    "com.docker.network.bridge.enable_ip_masquerade",
-    "com.docker.network.bridge.inhibit_ipv4",
-];
-
-/// RFC 791: every host must forward 68 bytes.
-const SMALLEST_MTU: u16 = 68;
-/// RFC 8200 section 5.
-const SMALLEST_IPV6_MTU: u16 = 1280;
-/// A TAP's limit is 65 535 less the Ethernet header (kernel: drivers/net/tun.c); 65 520 keeps it even to 16.
-const LARGEST_MTU: u16 = 65_520;
+/// Nothing if nothing is wrong; Docker's own error for one driver option, else a list of everything.
+fn refuse(options: Vec<ControlError>, mut others: Vec<String>) -> Result<(), ControlError> {
+    let mut options = options.into_iter();
+    match (options.next(), options.as_slice(), others.as_slice()) {
+        (None, _, []) => Ok(()),
+        (Some(only), [], []) => Err(only),
+        (first, ..) => {
+            let mut problems: Vec<String> = first
+                .iter()
+                .chain(options.as_slice())
+                .map(ToString::to_string)
+                .collect();
+            problems.append(&mut others);
+            Err(ControlError::InvalidNetwork(Problems(problems)))
+        }
+    }
+}
 
 /// Docker takes any other name.
 fn check_name(name: &str) -> Result<(), ControlError> {
@@ -259,66 +267,6 @@ fn check_kind(request: &NetworkCreate) -> Result<(), ControlError> {
     match request.ipam.as_ref().map(|ipam| ipam.driver.as_str()) {
         None | Some("" | "default") => Ok(()),
         Some(other) => Err(ControlError::UnknownDriver(other.to_owned())),
-    }
-}
-
-fn settings(options: &BTreeMap<String, String>, ipv6: bool) -> Result<NetworkSettings, ControlError> {
-    for label in RECORDED_BOOLEANS {
-        boolean(options, label, true)?;
-    }
-    let smallest = if ipv6 { SMALLEST_IPV6_MTU } else { SMALLEST_MTU };
-    let mtu = match options.get(MTU) {
-        None => DEFAULT_MTU,
-        Some(text) => match text.parse::<i64>() {
-            Err(_) => {
-                let why = format!("strconv.Atoi: parsing {text:?}: invalid syntax");
-                return Err(bad_option(MTU, text, why));
-            }
-            // Docker's word for "the default".
-            Ok(0) => DEFAULT_MTU,
-            Ok(mtu) => u16::try_from(mtu)
-                .ok()
-                .filter(|mtu| (smallest..=LARGEST_MTU).contains(mtu))
-                .ok_or_else(|| {
-                    bad_option(MTU, text, format!("must be between {smallest} and {LARGEST_MTU}"))
-                })?,
-        },
-    };
-    let interface_prefix = match options.get(INTERFACE_PREFIX).filter(|prefix| !prefix.is_empty()) {
-        None => DEFAULT_PREFIX.to_owned(),
-        Some(prefix) => {
-            // Room for four digits.
-            check_interface(&format!("{prefix}9999"))
-                .map_err(|_| bad_option(INTERFACE_PREFIX, prefix, "must start an interface name".into()))?;
-            prefix.clone()
-        }
-    };
-    Ok(NetworkSettings {
-        mtu,
-        inter_container: boolean(options, ENABLE_ICC, true)?,
-        interface_prefix,
-    })
-}
-
-/// Go's `strconv.ParseBool`.
-fn boolean(options: &BTreeMap<String, String>, label: &str, default: bool) -> Result<bool, ControlError> {
-    match options.get(label).map(String::as_str) {
-        None => Ok(default),
-        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => Ok(true),
-        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => Ok(false),
-        Some(text) => Err(bad_option(
-            label,
-            text,
-            format!("strconv.ParseBool: parsing {text:?}: invalid syntax"),
-        )),
-    }
-}
-
-fn bad_option(label: &str, value: &str, why: String) -> ControlError {
-    ControlError::DriverOption {
-        label: label.to_owned(),
-        value: value.to_owned(),
-        why,
     }
 }
 

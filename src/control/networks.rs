@@ -1,5 +1,7 @@
 //! Commands on networks.
 
+use vswitch_proxy::config::{Policy, Source};
+
 use super::{
     Control, ControlError, Filters, Verb, Writer,
     endpoints::Addresses,
@@ -11,8 +13,8 @@ use super::{
 };
 use crate::{
     api::types::NetworkCreate,
-    dataplane::NetworkSpec,
-    model::{Network, NetworkId, Timestamp},
+    dataplane::{NetworkSpec, Uplink},
+    model::{Network, NetworkId, OutboundSettings, Timestamp},
 };
 
 /// A network that was created.
@@ -193,7 +195,64 @@ pub(super) fn spec(network: &Network) -> NetworkSpec {
         gateway_mac: network.gateway_mac,
         gateways: network.gateways(),
         mtu: network.settings.mtu,
-        internal: network.internal,
         inter_container: network.settings.inter_container,
+        uplink: (!network.internal).then(|| uplink(&network.settings.outbound)),
+    }
+}
+
+fn uplink(settings: &OutboundSettings) -> Uplink {
+    Uplink {
+        policy: Policy {
+            host_loopback: settings.host_loopback,
+            metadata: settings.metadata,
+            denied: settings.denied,
+        },
+        source: Source {
+            v4: settings.ipv4,
+            v6: settings.ipv6,
+            interface: settings.interface.clone(),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vswitch_proxy::config::Denial;
+
+    use super::*;
+    use crate::control::fixtures;
+
+    #[test]
+    fn r_lim_6_an_internal_network_has_no_uplink() {
+        let (mut network, ..) = fixtures::objects();
+        assert_eq!(
+            spec(&network).uplink,
+            Some(Uplink::default()),
+            "loopback and metadata are closed"
+        );
+        network.settings.outbound = OutboundSettings {
+            metadata: true,
+            denied: Denial::Drop,
+            ipv4: Some([192, 0, 2, 1].into()),
+            interface: Some("wan0".into()),
+            ..OutboundSettings::default()
+        };
+        let uplink = spec(&network).uplink.expect("it is not internal");
+        let policy = Policy {
+            host_loopback: false,
+            metadata: true,
+            denied: Denial::Drop,
+        };
+        assert_eq!(uplink.policy, policy);
+        assert_eq!(
+            (
+                uplink.source.v4,
+                uplink.source.v6,
+                uplink.source.interface.as_deref()
+            ),
+            (Some([192, 0, 2, 1].into()), None, Some("wan0"))
+        );
+        network.internal = true;
+        assert_eq!(spec(&network).uplink, None);
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::types::NetworkCreate,
     io::netns::boot_id,
-    model::{Driver, Endpoint, Network, NetworkId, NetworkSettings, Sandbox, Timestamp},
+    model::{Driver, Endpoint, Network, NetworkId, NetworkSettings, OutboundSettings, Sandbox, Timestamp},
 };
 
 impl Control {
@@ -44,6 +44,7 @@ impl Control {
             attacher: config.attacher,
             events: Events::new(),
             pools: config.pools,
+            hints: config.hints,
             avoided: config.avoided,
             host_id,
             state_dir: config.state_dir,
@@ -319,6 +320,7 @@ fn bare(name: &str, driver: Driver) -> Result<Network, ControlError> {
             mtu: DEFAULT_MTU,
             inter_container: true,
             interface_prefix: DEFAULT_PREFIX.to_owned(),
+            outbound: OutboundSettings::default(),
         },
         gateway_mac: MacAddr::ZERO,
     })

@@ -4,7 +4,9 @@
 //! of before, API socket, `READY=1`. Stop on SIGTERM or SIGINT: no new requests, endpoints and devices
 //! removed, networks kept, socket removed. A second signal ends the clean-up.
 
+mod descriptors;
 mod notify;
+mod ping;
 
 use std::{
     ffi::OsString,
@@ -19,10 +21,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use rustix::{
-    fs::Mode,
-    process::{Resource, Rlimit},
-};
+use rustix::fs::Mode;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -34,6 +33,7 @@ use crate::{
         host_prefixes,
     },
     dataplane::DataPlane,
+    dns::{RESOLV_CONF, ResolverWatch},
     io::attach::AttachClient,
     paths,
 };
@@ -99,7 +99,7 @@ const ANOTHER: u8 = 3;
 fn run(config: Config) -> Result<()> {
     // The socket and the database are this user's alone from the moment that they exist.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
-    raise_descriptor_limit();
+    let descriptors = descriptors::for_host_sockets(descriptors::raise_limit());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         // The control plane is idle nearly always; the cores are the packet loops'.
         .worker_threads(2)
@@ -107,7 +107,7 @@ fn run(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the control threads")?;
-    let served = runtime.block_on(serve(config));
+    let served = runtime.block_on(serve(config, descriptors));
     // Dropping the runtime would wait for its blocking tasks, of which one may hang.
     match served {
         Ok(()) => runtime.shutdown_timeout(LAST_PATIENCE),
@@ -116,7 +116,7 @@ fn run(config: Config) -> Result<()> {
     served
 }
 
-async fn serve(config: Config) -> Result<()> {
+async fn serve(config: Config, descriptors: usize) -> Result<()> {
     // Signals count from the start: one that comes during the start-up ends it properly.
     let (mut first, mut all) = (StopSignals::watch()?, StopSignals::watch()?);
     let stopped = async move {
@@ -129,12 +129,16 @@ async fn serve(config: Config) -> Result<()> {
         all.next().await
     };
     tokio::select! {
-        served = serve_until(stopped, config) => served,
+        served = serve_until(stopped, config, descriptors) => served,
         name = impatience => bail!("{name} while stopping: not everything has been cleaned up"),
     }
 }
 
-async fn serve_until(stopped: impl Future<Output = ()> + Send + 'static, config: Config) -> Result<()> {
+async fn serve_until(
+    stopped: impl Future<Output = ()> + Send + 'static,
+    config: Config,
+    descriptors: usize,
+) -> Result<()> {
     if let Some(dir) = config.socket.path().parent() {
         make_private_dir(dir)?;
     }
@@ -144,7 +148,11 @@ async fn serve_until(stopped: impl Future<Output = ()> + Send + 'static, config:
     make_private_dir(&config.state_dir)?;
     let (listener, _socket_file) = config.socket.listen()?;
     let (dataplane, reports) =
-        DataPlane::start(config.workers, config.poll).context("start the packet loops")?;
+        DataPlane::start(config.workers, config.poll, descriptors).context("start the packet loops")?;
+    let hints: Vec<String> = ping::hint().into_iter().collect();
+    for hint in &hints {
+        tracing::warn!("{hint}");
+    }
     let attacher = Arc::new(TapAttacher::new(AttachClient::default(), dataplane.clone()));
     let pools = if config.address_pools.is_empty() {
         SubnetPool::defaults()
@@ -158,14 +166,17 @@ async fn serve_until(stopped: impl Future<Output = ()> + Send + 'static, config:
         dataplane,
         reports,
         attacher,
+        hints,
     })
     .await?;
+    let resolvers = ResolverWatch::start(&control, Path::new(RESOLV_CONF));
     tracing::info!(socket = %config.socket, workers = config.workers, "ready");
     notify::send("READY=1");
 
     api::serve(listener, control.clone(), stopped)
         .await
         .context("serve the API")?;
+    drop(resolvers);
     control.shutdown(ShutdownMode::CleanUp).await;
     tracing::info!("stopped");
     Ok(())
@@ -202,19 +213,6 @@ fn make_private_dir(dir: &Path) -> Result<()> {
         .create(dir)
         .with_context(|| format!("create {}", dir.display()))?;
     paths::check_private(dir).with_context(|| format!("use {}", dir.display()))
-}
-
-/// A thousand endpoints need more descriptors than the usual soft limit of 1024; the hard limit is what
-/// the host allows.
-fn raise_descriptor_limit() {
-    let limit = rustix::process::getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    if let Err(error) = rustix::process::setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
-    }
 }
 
 fn start_logging(level: LevelFilter) {

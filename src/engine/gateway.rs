@@ -92,9 +92,9 @@ impl Gateway {
             mac: spec.gateway_mac,
             addresses: spec.gateways.clone(),
             link_local: spec.gateway_mac.link_local(),
-            way_out: match spec.internal {
-                true => WayOut::None,
-                false => WayOut::Relay,
+            way_out: match spec.uplink {
+                None => WayOut::None,
+                Some(_) => WayOut::Relay,
             },
             neighbours: Arc::new([]),
             errors: Allowance::default(),

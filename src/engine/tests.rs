@@ -120,8 +120,8 @@ fn spec() -> NetworkSpec {
         gateway_mac: mac(0xfe),
         gateways: vec!["10.0.0.254/24".parse().expect("a prefix")],
         mtu: 1500,
-        internal: false,
         inter_container: true,
+        uplink: Some(Default::default()),
     }
 }
 

@@ -11,6 +11,7 @@ use std::{
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
+use vswitch_proxy::config::Denial;
 use vswitch_wire::MacAddr;
 
 use super::{EndpointId, NetworkId, SandboxId, Timestamp};
@@ -130,6 +131,37 @@ pub struct NetworkSettings {
     pub inter_container: bool,
     /// Start of the interfaces' names in containers, `eth` by default.
     pub interface_prefix: String,
+    /// What containers may reach outside, and how. The default in documents of earlier versions.
+    #[serde(default)]
+    pub outbound: OutboundSettings,
+}
+
+/// What containers of a network may reach outside, and how they get there.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OutboundSettings {
+    /// Whether the gateway's address leads to what listens on the host's loopback only.
+    pub host_loopback: bool,
+    /// Whether the cloud's metadata address may be reached.
+    pub metadata: bool,
+    /// What a container hears of a destination that it must not reach.
+    #[serde(with = "StoredDenial")]
+    pub denied: Denial,
+    /// The host's address that IPv4 connections come from; the routing table's choice when missing.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The host's address that IPv6 connections come from; the routing table's choice when missing.
+    pub ipv6: Option<Ipv6Addr>,
+    /// The host's device that connections leave by; the routing table's choice when missing.
+    pub interface: Option<String>,
+}
+
+/// How [`Denial`] is stored.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Denial", rename_all = "lowercase")]
+enum StoredDenial {
+    Drop,
+    Prohibited,
+    Reset,
 }
 
 /// One network namespace.

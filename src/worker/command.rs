@@ -1,12 +1,12 @@
 //! What the control plane asks of a worker.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
 
 use crate::{
-    dataplane::{DataPlaneError, EndpointSpec, FdbRow, NetworkSpec, PortRow},
+    dataplane::{DataPlaneError, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
     io::tap::Tap,
     model::{EndpointId, NetworkId},
 };
@@ -30,6 +30,10 @@ pub(crate) enum Command {
         network: Option<NetworkId>,
         reply: Reply<Vec<FdbRow>>,
     },
+    Flows {
+        network: Option<NetworkId>,
+        reply: Reply<Vec<FlowRow>>,
+    },
     Ports {
         network: Option<NetworkId>,
         reply: Reply<Vec<PortRow>>,
@@ -49,6 +53,10 @@ pub(crate) enum Command {
     /// as unknown.
     SetNeighbours {
         prefixes: Arc<[IpNet]>,
+    },
+    /// The host's resolvers, in order of preference.
+    SetResolvers {
+        resolvers: Arc<[SocketAddr]>,
     },
     Stop,
 }

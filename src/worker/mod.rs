@@ -23,6 +23,7 @@ use std::{io, sync::Arc, thread};
 use crossbeam::channel::{self, Sender};
 use mio::Waker;
 use tokio::sync::mpsc::UnboundedSender;
+use vswitch_proxy::config::Descriptors;
 
 use crate::dataplane::DataPlaneEvent;
 use reactor::Reactor;
@@ -44,11 +45,12 @@ impl Worker {
     pub(crate) fn spawn(
         index: usize,
         mode: PollMode,
+        descriptors: Arc<Descriptors>,
         events: UnboundedSender<DataPlaneEvent>,
     ) -> io::Result<Self> {
         // Commands are rare and each is awaited by its sender, so the queue stays short.
         let (sender, receiver) = channel::unbounded();
-        let (mut reactor, waker) = Reactor::new(mode, receiver, events)?;
+        let (mut reactor, waker) = Reactor::new(mode, descriptors, receiver, events)?;
         thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || reactor.run())?;

@@ -10,7 +10,7 @@ use std::{
 use mio::{Registry, Token};
 use vswitch_proxy::{
     Delivery, FlowId, Link, Relay, Scratch,
-    config::{Descriptors, Limits, Policy, RelayConfig, Source, Timeouts},
+    config::{Descriptors, Limits, RelayConfig, Timeouts},
     relay::Readiness,
 };
 use vswitch_switch::PortId;
@@ -18,7 +18,7 @@ use vswitch_wire::{Offload, Refusal};
 
 use super::ports::Devices;
 use crate::{
-    dataplane::{DataPlaneError, NetworkSpec},
+    dataplane::{DataPlaneError, FlowRow, NetworkSpec, PortRow},
     engine::Engine,
     model::EndpointId,
 };
@@ -48,7 +48,14 @@ impl Network {
         descriptors: &Arc<Descriptors>,
     ) -> Result<Self, DataPlaneError> {
         let engine = Engine::new(now, &spec)?;
-        let config = (!spec.internal).then(|| relay_config(&spec, descriptors));
+        let config = spec.uplink.as_ref().map(|uplink| RelayConfig {
+            gateway_mac: spec.gateway_mac,
+            mtu: spec.mtu,
+            policy: uplink.policy,
+            source: uplink.source.clone(),
+            limits: Limits::new(Arc::clone(descriptors)),
+            timeouts: Timeouts::default(),
+        });
         Ok(Self {
             engine,
             devices: Devices::default(),
@@ -130,8 +137,25 @@ impl Network {
         }
     }
 
-    pub(super) fn relay(&self) -> Option<&Relay> {
-        self.relay.as_ref()
+    /// Every flow of the relay.
+    pub(super) fn flows(&self, now: Instant) -> Vec<FlowRow> {
+        let rows = self.relay.iter().flat_map(|relay| relay.flows(now));
+        rows.map(|view| FlowRow {
+            network: self.spec.id,
+            endpoint: self.devices.endpoint(PortId(view.endpoint)),
+            view,
+        })
+        .collect()
+    }
+
+    /// Every port; what the relay counts stands at the gateway's.
+    pub(super) fn ports(&self) -> Vec<PortRow> {
+        let mut rows: Vec<_> = self.engine.ports(self.spec.id).collect();
+        if let (Some(relay), Some(gateway)) = (&self.relay, rows.first_mut()) {
+            let counters = relay.counters().iter();
+            gateway.other.extend(counters.filter(|&(_, count)| count > 0));
+        }
+        rows
     }
 
     fn with_relay(
@@ -143,17 +167,6 @@ impl Network {
             let mut gate = Gate::new(&mut self.engine, &mut self.devices, around);
             act(relay, around.now, around.scratch, &mut gate);
         }
-    }
-}
-
-fn relay_config(spec: &NetworkSpec, descriptors: &Arc<Descriptors>) -> RelayConfig {
-    RelayConfig {
-        gateway_mac: spec.gateway_mac,
-        mtu: spec.mtu,
-        policy: Policy::default(),
-        source: Source::default(),
-        limits: Limits::new(Arc::clone(descriptors)),
-        timeouts: Timeouts::default(),
     }
 }
 

@@ -59,6 +59,12 @@ impl Devices {
             .filter_map(|(index, device)| Some((PortId(u32::try_from(index).ok()?), device.as_ref()?)))
     }
 
+    /// What the device behind `port` serves.
+    pub(super) fn endpoint(&self, port: PortId) -> Option<EndpointId> {
+        let device = self.by_port.get(port.index())?.as_ref()?;
+        Some(device.endpoint)
+    }
+
     /// Reads one frame, with its vnet header in front, from the device behind `port`.
     pub(super) fn receive(&mut self, port: PortId, buffer: &mut [u8]) -> Received {
         let Some(device) = self.by_port.get_mut(port.index()).and_then(Option::as_mut) else {

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -23,7 +24,7 @@ use super::{
     wait::Wait,
 };
 use crate::{
-    dataplane::{DataPlaneError, DataPlaneEvent, EndpointSpec, FdbRow, NetworkSpec, PortRow},
+    dataplane::{DataPlaneError, DataPlaneEvent, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
     io::tap::Tap,
     log::RateLimit,
     model::{EndpointId, NetworkId},
@@ -49,14 +50,18 @@ pub(super) struct Reactor {
     flow_events: Vec<(FlowToken, Readiness)>,
     /// A relay has flows that stopped at their budget.
     has_turns: bool,
-    descriptors: Arc<Descriptors>,
     neighbours: Arc<[IpNet]>,
+    /// Where DNS queries to gateways go.
+    resolvers: Arc<[SocketAddr]>,
+    /// What the host sockets of all workers may take.
+    descriptors: Arc<Descriptors>,
     read_errors: RateLimit,
 }
 
 impl Reactor {
     pub(super) fn new(
         mode: PollMode,
+        descriptors: Arc<Descriptors>,
         commands: Receiver<Command>,
         events: UnboundedSender<DataPlaneEvent>,
     ) -> io::Result<(Self, Waker)> {
@@ -75,8 +80,9 @@ impl Reactor {
             scratch: Scratch::new(),
             flow_events: Vec::with_capacity(EVENTS),
             has_turns: false,
-            descriptors: Arc::new(Descriptors::new(50_000)),
             neighbours: Arc::new([]),
+            resolvers: Arc::new([]),
+            descriptors,
             read_errors: RateLimit::per_second(1),
         };
         Ok((reactor, waker))
@@ -145,6 +151,9 @@ impl Reactor {
             Command::Fdb { network, reply } => {
                 let _ = reply.send(Ok(self.fdb(now, network)));
             }
+            Command::Flows { network, reply } => {
+                let _ = reply.send(Ok(self.flows(now, network)));
+            }
             Command::Ports { network, reply } => {
                 let _ = reply.send(Ok(self.ports(network)));
             }
@@ -164,6 +173,12 @@ impl Reactor {
                 }
                 self.neighbours = prefixes;
             }
+            Command::SetResolvers { resolvers } => {
+                for network in self.networks.iter_mut().flatten() {
+                    network.set_resolvers(resolvers.clone());
+                }
+                self.resolvers = resolvers;
+            }
             Command::Stop => {}
         }
     }
@@ -174,6 +189,7 @@ impl Reactor {
         }
         let mut network = Network::new(now, spec, &self.descriptors)?;
         network.engine.set_neighbours(self.neighbours.clone());
+        network.set_resolvers(self.resolvers.clone());
         match self.networks.iter_mut().find(|slot| slot.is_none()) {
             Some(slot) => *slot = Some(network),
             None => self.networks.push(Some(network)),
@@ -271,10 +287,12 @@ impl Reactor {
             .collect()
     }
 
+    fn flows(&self, now: Instant, only: Option<NetworkId>) -> Vec<FlowRow> {
+        self.chosen(only).flat_map(|network| network.flows(now)).collect()
+    }
+
     fn ports(&self, only: Option<NetworkId>) -> Vec<PortRow> {
-        self.chosen(only)
-            .flat_map(|network| network.engine.ports(network.spec.id))
-            .collect()
+        self.chosen(only).flat_map(Network::ports).collect()
     }
 
     fn chosen(&self, only: Option<NetworkId>) -> impl Iterator<Item = &Network> {

@@ -32,7 +32,7 @@ fn stations_reach_each_other_and_their_gateway_over_both_families() {
     }
     for mode in [PollMode::Adaptive, PollMode::Sleep, PollMode::Busy] {
         on_a_runtime(async move {
-            let (plane, _events) = DataPlane::start(1, mode).expect("workers");
+            let (plane, _events) = DataPlane::start(1, mode, DESCRIPTORS).expect("workers");
             plane.add_network(network(1)).await.expect("a network");
             let quiet = idle_sandbox();
             join(&plane, 1, 2, target(&quiet)).await;
@@ -53,7 +53,7 @@ fn networks_on_several_workers_are_apart() {
         return;
     }
     on_a_runtime(async {
-        let (plane, _events) = DataPlane::start(2, PollMode::Sleep).expect("workers");
+        let (plane, _events) = DataPlane::start(2, PollMode::Sleep, DESCRIPTORS).expect("workers");
         for number in [1, 2] {
             plane.add_network(network(number)).await.expect("a network");
         }
@@ -78,7 +78,7 @@ fn a_device_that_the_container_deletes_is_reported_once() {
         return;
     }
     on_a_runtime(async {
-        let (plane, mut events) = DataPlane::start(1, PollMode::Sleep).expect("workers");
+        let (plane, mut events) = DataPlane::start(1, PollMode::Sleep, DESCRIPTORS).expect("workers");
         plane.add_network(network(1)).await.expect("a network");
         let sandbox = idle_sandbox();
         join(&plane, 1, 2, target(&sandbox)).await;
@@ -112,7 +112,7 @@ fn devices_without_offloads_give_and_get_every_byte() {
         (Abilities::EMPTY, Abilities::EMPTY, false, false),
     ];
     on_a_runtime(async move {
-        let (plane, _events) = DataPlane::start(1, PollMode::Sleep).expect("workers");
+        let (plane, _events) = DataPlane::start(1, PollMode::Sleep, DESCRIPTORS).expect("workers");
         plane.add_network(network(1)).await.expect("a network");
         for (sender, receiver, large_in, large_out) in cases {
             for address in [ip("10.9.1.2"), ip("fd09:1::2")] {
@@ -202,6 +202,9 @@ fn on_a_runtime(body: impl Future<Output = ()>) {
     runtime.expect("a runtime").block_on(body);
 }
 
+/// Descriptors for host sockets: more than any test here takes.
+const DESCRIPTORS: usize = 256;
+
 fn network(number: u8) -> NetworkSpec {
     NetworkSpec {
         id: NetworkId::from_bytes([number; 32]),
@@ -209,8 +212,8 @@ fn network(number: u8) -> NetworkSpec {
         gateway_mac: MacAddr([0x02, 0, 0, 0, number, 0xfe]),
         gateways: prefixes(number, 1),
         mtu: 1500,
-        internal: false,
         inter_container: true,
+        uplink: Some(Default::default()),
     }
 }
 

@@ -14,6 +14,7 @@ mod idle;
 mod isolation;
 mod policy;
 mod refusals;
+mod resolvers;
 mod restart;
 mod sandbox;
 mod shutdown;

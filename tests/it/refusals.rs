@@ -97,6 +97,7 @@ fn refused_commands_change_nothing() {
         ("fdb nosuch".to_owned(), "network nosuch not found"),
         ("show nosuch".to_owned(), "network nosuch not found"),
         ("stats nosuch".to_owned(), "no such sandbox or network: nosuch"),
+        ("flows nosuch".to_owned(), "no such sandbox or network: nosuch"),
         (
             run("--name two --network lan --ip 10.84.0.2"),
             "Address already in use",

@@ -40,6 +40,8 @@ fn both_signals_end_the_daemon_and_leave_no_devices() {
         let log = daemon.log();
         let complaint = log
             .lines()
+            // Whether the host allows pings is not the daemon's doing.
+            .filter(|line| !line.contains("ping_group_range"))
             .find(|line| line.contains("ERROR") || line.contains("WARN"));
         assert_eq!(complaint, None);
 

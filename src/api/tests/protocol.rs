@@ -178,3 +178,11 @@ async fn events_are_streamed_filtered_and_end_with_the_daemon() {
     assert!(all.next().await.expect("no broken stream").is_none());
     daemon.serving.await.expect("no panic").expect("no error");
 }
+
+#[tokio::test]
+async fn the_daemon_says_what_the_host_lacks() {
+    let daemon = Daemon::start().await;
+    let info = daemon.client.daemon().await.expect("it answers");
+    assert_eq!(info.hints, ["something is missing"]);
+    assert_eq!(info.pid, std::process::id());
+}

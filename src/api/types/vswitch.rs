@@ -1,6 +1,6 @@
 //! What lives under `/vswitch/v1/`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,9 @@ pub struct DaemonInfo {
     pub api_socket: String,
     /// Directory that holds its state.
     pub state_dir: String,
+    /// What the host lacks, and what to do about it; absent in answers of earlier versions.
+    #[serde(default)]
+    pub hints: Vec<String>,
 }
 
 /// `POST /vswitch/v1/sandboxes`: exactly one of `pid` and `netns`.
@@ -86,6 +89,10 @@ pub struct SandboxCreated {
     pub warnings: Vec<String>,
     /// Its endpoints in the order of the request.
     pub endpoints: Vec<SandboxEndpoint>,
+    /// Addresses of the resolvers that its networks offer; empty when none leads outside. Absent in answers
+    /// of earlier versions.
+    #[serde(default)]
+    pub name_servers: Vec<IpAddr>,
 }
 
 /// One endpoint of a sandbox.
@@ -203,4 +210,39 @@ pub struct PortStats {
     pub other: BTreeMap<String, u64>,
     /// Dropped frames by reason, those above zero.
     pub drops: BTreeMap<String, u64>,
+}
+
+/// One flow of a container that ends in a host socket, in `GET /vswitch/v1/flows`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct FlowEntry {
+    /// Name of the network.
+    pub network: String,
+    /// Its id.
+    #[serde(rename = "NetworkID")]
+    pub network_id: String,
+    /// Name of the sandbox; empty when it has just left the network.
+    pub sandbox: String,
+    /// Name of the device in the container; empty as `sandbox`.
+    pub interface: String,
+    /// `icmp`, `icmpv6`, `tcp` or `udp`.
+    pub protocol: String,
+    /// State in the words of `conntrack`, such as `ESTABLISHED`.
+    pub state: String,
+    /// The container's end, `address:port`; an echo flow has its identifier as port.
+    pub container: String,
+    /// The other end as the container addresses it.
+    pub remote: String,
+    /// The other end as the host reaches it; null where that is `remote`.
+    pub target: Option<String>,
+    /// Payload bytes from the container that the host has taken.
+    pub sent_bytes: u64,
+    /// Payload bytes that were sent to the container.
+    pub received_bytes: u64,
+    /// Seconds since the flow began.
+    pub age_seconds: f64,
+    /// Seconds since anything last moved.
+    pub idle_seconds: f64,
+    /// Seconds until the flow ends by itself if nothing moves.
+    pub timeout_seconds: f64,
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::api::types::SandboxEndpoint;
 
 fn refused(status: u16, message: &str) -> ClientError {
     ClientError::Refused {
@@ -18,12 +19,23 @@ fn endpoint(ipv4: &str, ipv6: &str) -> SandboxEndpoint {
     }
 }
 
+fn created(endpoints: &[SandboxEndpoint], name_servers: &[&str]) -> SandboxCreated {
+    SandboxCreated {
+        id: "c".repeat(64),
+        warnings: Vec::new(),
+        endpoints: endpoints.to_vec(),
+        name_servers: name_servers
+            .iter()
+            .map(|text| text.parse().expect("an address"))
+            .collect(),
+    }
+}
+
 #[test]
 fn the_hosts_file_has_a_line_for_each_own_address() {
-    let files = name_files(
-        "web.example",
-        &[endpoint("10.0.0.9/24", "fd00::9/64"), endpoint("10.1.0.2/16", "")],
-    );
+    let host = ResolvConf::default;
+    let two = [endpoint("10.0.0.9/24", "fd00::9/64"), endpoint("10.1.0.2/16", "")];
+    let files = name_files("web.example", &created(&two, &[]), host());
     let addresses: Vec<String> = files
         .hosts
         .iter()
@@ -37,10 +49,23 @@ fn the_hosts_file_has_a_line_for_each_own_address() {
             .all(|entry| entry.names == ["web.example", "web"]),
         "{files:?}"
     );
-    assert_eq!(
-        name_files("web", &[endpoint("10.0.0.9/24", "")]).hosts[0].names,
-        ["web"]
+    let one = created(&[endpoint("10.0.0.9/24", "")], &[]);
+    assert_eq!(name_files("web", &one, host()).hosts[0].names, ["web"]);
+}
+
+#[test]
+fn r_dns_1_the_gateways_are_the_resolvers_and_the_hosts_search_list_stays() {
+    let host = ResolvConf::parse(
+        "nameserver 127.0.0.53\nsearch a.example b\noptions edns0\n",
+        |_| None,
     );
+    let files = name_files("web", &created(&[], &["10.0.0.1", "fd00::1"]), host.clone());
+    assert_eq!(
+        files.resolv_conf().as_deref(),
+        Some("nameserver 10.0.0.1\nnameserver fd00::1\nsearch a.example b\noptions edns0\n")
+    );
+    let files = name_files("web", &created(&[], &[]), host);
+    assert_eq!(files.resolv_conf(), None, "without a way out it keeps the host's");
 }
 
 #[test]

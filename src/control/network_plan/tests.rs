@@ -1,5 +1,7 @@
-use super::*;
-use crate::api::types::Ipam;
+use vswitch_proxy::config::Denial;
+
+use super::{options::INTERFACE_PREFIX, *};
+use crate::{api::types::Ipam, model::OutboundSettings};
 
 fn request(configs: &[(&str, &str, &str)]) -> NetworkCreate {
     let config = configs.iter().map(|(subnet, range, gateway)| IpamConfig {
@@ -300,4 +302,138 @@ fn a_subnet_of_a_family_that_is_off_is_ignored_aloud() {
         "ignored, because their address family is not enabled: fd00::/64"
     );
     assert!(plan.ipv6.is_none());
+}
+
+#[test]
+fn r_lim_6_options_of_the_way_out_are_understood() {
+    let mut wish = request(&[("10.7.0.0/24", "", ""), ("fd12:7::/64", "", "")]);
+    wish.options = [
+        ("allow_host_loopback", "true"),
+        ("allow_metadata", "1"),
+        ("com.docker.network.host_ipv6", "2001:db8::9"),
+        ("outbound_addr", "192.0.2.9"),
+        ("outbound_denied", "reset"),
+        ("outbound_interface", "wan0"),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into();
+    let plan = NetworkPlan::check(wish.clone()).expect("all is well");
+    assert_eq!(plan.warning, "");
+    let network = build(wish.clone(), &[]).expect("all is well");
+    assert_eq!(network.options, wish.options, "shown as given");
+    assert_eq!(
+        network.settings.outbound,
+        OutboundSettings {
+            host_loopback: true,
+            metadata: true,
+            denied: Denial::Reset,
+            ipv4: Some([192, 0, 2, 9].into()),
+            ipv6: Some("2001:db8::9".parse().expect("an address")),
+            interface: Some("wan0".into()),
+        }
+    );
+    let plain = build(request(&[]), &[]).expect("all is well");
+    assert_eq!(plain.settings.outbound, OutboundSettings::default());
+    assert!(!plain.settings.outbound.host_loopback && !plain.settings.outbound.metadata);
+}
+
+#[test]
+fn r_lim_6_each_bad_option_of_the_way_out_says_what_is_allowed() {
+    let switch = "must be true or false";
+    let ipv4 = "must be a unicast IPv4 address of this host that is not loopback";
+    let ipv6 = "must be a unicast IPv6 address of this host that is neither loopback nor link-local";
+    for (label, value, why) in [
+        ("allow_host_loopback", "", switch),
+        ("allow_metadata", "yes", switch),
+        ("outbound_denied", "silent", "must be prohibited, reset or drop"),
+        ("outbound_addr", "", ipv4),
+        ("outbound_addr", "127.0.0.2", ipv4),
+        ("outbound_addr", "0.0.0.0", ipv4),
+        ("outbound_addr", "224.0.0.1", ipv4),
+        ("outbound_addr", "255.255.255.255", ipv4),
+        ("outbound_addr", "fd00::1", ipv4),
+        ("com.docker.network.host_ipv4", "x", ipv4),
+        ("outbound_addr6", "::1", ipv6),
+        ("outbound_addr6", "::", ipv6),
+        ("outbound_addr6", "fe80::1", ipv6),
+        ("outbound_addr6", "ff02::1", ipv6),
+        ("outbound_addr6", "::ffff:10.0.0.1", ipv6),
+        ("com.docker.network.host_ipv6", "10.0.0.1", ipv6),
+        (
+            "outbound_interface",
+            "lo",
+            "invalid interface name \"lo\": 1 to 15 visible characters without '/', ':' and '%', and not \"lo\"",
+        ),
+    ] {
+        assert_eq!(
+            refusal(with_option(label, value)),
+            format!("failed to parse {label} value: {value} ({why})")
+        );
+    }
+    let mut contradiction = with_option("outbound_addr", "192.0.2.1");
+    let docker = "com.docker.network.host_ipv4";
+    contradiction.options.insert(docker.into(), "192.0.2.2".into());
+    assert_eq!(
+        refusal(contradiction.clone()),
+        format!(
+            "failed to parse {docker} value: 192.0.2.2 (must be the same as outbound_addr, or leave one of them out)"
+        )
+    );
+    contradiction.options.insert(docker.into(), "192.0.2.1".into());
+    build(contradiction, &[]).expect("both say the same");
+}
+
+#[test]
+fn all_that_is_wrong_with_options_and_subnets_is_reported_together() {
+    let mut wish = request(&[("11.9.0.5/24", "", "")]);
+    wish.options = [(MTU, "7"), ("allow_metadata", "maybe")]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+    assert_eq!(
+        refusal(wish),
+        "invalid network config:\n\
+         * failed to parse com.docker.network.driver.mtu value: 7 (must be between 68 and 65520)\n\
+         * failed to parse allow_metadata value: maybe (must be true or false)\n\
+         * invalid subnet 11.9.0.5/24: it should be 11.9.0.0/24"
+    );
+}
+
+#[test]
+fn options_of_the_way_out_that_have_no_effect_are_ignored_aloud() {
+    let mut internal = with_option("outbound_addr", "192.0.2.1");
+    internal.options.insert("allow_metadata".into(), "true".into());
+    internal.internal = true;
+    assert_eq!(
+        NetworkPlan::check(internal)
+            .expect("pointless, not wrong")
+            .warning,
+        "ignored, because an internal network has no way out: allow_metadata, outbound_addr"
+    );
+    assert_eq!(
+        NetworkPlan::check(with_option("outbound_addr6", "2001:db8::1"))
+            .expect("pointless, not wrong")
+            .warning,
+        "ignored, because their address family is not enabled: outbound_addr6"
+    );
+}
+
+#[test]
+fn settings_of_earlier_versions_have_the_defaults_of_the_way_out() {
+    let stored = r#"{"mtu":1400,"inter_container":true,"interface_prefix":"eth"}"#;
+    let settings: NetworkSettings = serde_json::from_str(stored).expect("it was written by us");
+    assert_eq!(settings.outbound, OutboundSettings::default());
+    for denied in [Denial::Drop, Denial::Prohibited, Denial::Reset] {
+        let settings = NetworkSettings {
+            outbound: OutboundSettings {
+                denied,
+                ..OutboundSettings::default()
+            },
+            ..settings.clone()
+        };
+        let text = serde_json::to_string(&settings).expect("it can be written");
+        assert_eq!(
+            serde_json::from_str::<NetworkSettings>(&text).expect("and read"),
+            settings
+        );
+    }
 }

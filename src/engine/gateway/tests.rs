@@ -33,8 +33,8 @@ fn spec() -> NetworkSpec {
             "fd00::1/64".parse().expect("a prefix"),
         ],
         mtu: 1500,
-        internal: false,
         inter_container: true,
+        uplink: Some(Default::default()),
     }
 }
 
@@ -61,7 +61,7 @@ fn ask_from(port: PortId, gateway: &mut Gateway, now: Instant, frame: &[u8]) -> 
 
 fn internal_gateway() -> Gateway {
     Gateway::new(&NetworkSpec {
-        internal: true,
+        uplink: None,
         ..spec()
     })
 }

@@ -1,4 +1,4 @@
-//! `vswitch show`, `fdb`, `stats` and `info`: which question is asked, and that the answer is printed.
+//! `vswitch show`, `fdb`, `stats`, `flows` and `info`: which question is asked, and that the answer is printed.
 
 use serde_json::{Value, json};
 
@@ -85,6 +85,54 @@ fn a_network_can_be_singled_out() {
     );
     let (code, stdout, _) = outcome(client_of(&daemon.socket()).args(["show", "lan", "--format", "json"]));
     assert_eq!((code, stdout.as_str()), (0, "[]\n"));
+}
+
+#[test]
+fn flows_take_a_sandbox_or_else_a_network() {
+    let flow = |sandbox: &str| {
+        json!([{
+            "Network": "lan", "NetworkID": "a".repeat(64), "Sandbox": sandbox, "Interface": "eth0",
+            "Protocol": "udp", "State": "ASSURED", "Container": "10.0.0.2:4000", "Remote": "10.0.0.1:53",
+            "Target": "127.0.0.53:53", "SentBytes": 40, "ReceivedBytes": 1500, "AgeSeconds": 3.5,
+            "IdleSeconds": 0.1, "TimeoutSeconds": 299.9
+        }])
+    };
+    let network = json!({
+        "Name": "lan", "Id": "a".repeat(64), "Created": "2026-11-20T16:50:01.415896873Z", "Scope": "local",
+        "Driver": "bridge", "EnableIPv4": true, "EnableIPv6": false,
+        "IPAM": {"Driver": "default", "Options": null, "Config": []}, "Internal": false, "Attachable": false,
+        "Ingress": false, "ConfigFrom": {"Network": ""}, "ConfigOnly": false
+    });
+    let of_network = format!("GET /vswitch/v1/flows?network={}", "a".repeat(64));
+    let daemon = FakeDaemon::new(&[
+        ("GET /vswitch/v1/flows", 200, &flow("web").to_string()),
+        (
+            "GET /containers/lan/json",
+            404,
+            r#"{"message":"No such container: lan"}"#,
+        ),
+        ("GET /networks/lan", 200, &network.to_string()),
+        (&of_network, 200, &flow("db").to_string()),
+    ]);
+    let (code, stdout, _) = outcome(client_of(&daemon.socket()).arg("flows"));
+    assert_eq!(code, 0);
+    assert_eq!(
+        stdout,
+        "NETWORK   SANDBOX   PROTO   STATE     CONTAINER       REMOTE                          SENT   RECEIVED   AGE   IDLE   TIMEOUT\n\
+         lan       web       udp     ASSURED   10.0.0.2:4000   10.0.0.1:53 via 127.0.0.53:53    40B     1.50kB    3s     0s     4m59s\n"
+    );
+    let (code, stdout, _) = outcome(client_of(&daemon.socket()).args(["flows", "lan", "--format", "json"]));
+    assert_eq!(code, 0);
+    assert_eq!(
+        serde_json::from_str::<Value>(&stdout).expect("this is JSON"),
+        flow("db")
+    );
+    let (code, _, stderr) = outcome(client_of(&daemon.socket()).args(["flows", "nothing"]));
+    assert_eq!(code, 1);
+    assert_eq!(
+        stderr,
+        "vswitch: no such sandbox or network: nothing; `vswitch ps` and `vswitch network ls` list them\n"
+    );
 }
 
 #[test]
