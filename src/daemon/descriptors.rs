@@ -9,17 +9,19 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// descriptor 1023; `vswitch run` starts the commands of users, from a process that never raised it.
 pub(super) fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        ..limit
-    };
-    let current = match setrlimit(Resource::Nofile, raised) {
-        Ok(()) => raised.current,
-        Err(error) => {
-            tracing::warn!(%error, "cannot raise the limit of open files");
-            limit.current
-        }
-    };
+    // Root may go beyond what it was started with.
+    let enough = limit.maximum.map(|maximum| maximum.max(ENOUGH));
+    let wishes = [enough, limit.maximum].map(|maximum| Rlimit {
+        current: maximum,
+        maximum,
+    });
+    let raised = wishes
+        .iter()
+        .find(|&&wish| setrlimit(Resource::Nofile, wish).is_ok());
+    if raised.is_none() {
+        tracing::warn!("cannot raise the limit of open files");
+    }
+    let current = raised.map_or(limit.current, |raised| raised.current);
     let current = current.map_or(UNLIMITED, |limit| usize::try_from(limit).unwrap_or(UNLIMITED));
     tracing::debug!(limit = current, "open files");
     current
@@ -33,6 +35,8 @@ pub(super) fn for_host_sockets(limit: usize) -> usize {
     budget
 }
 
+/// As many flows as a network may have (DESIGN §9), four times.
+const ENOUGH: u64 = 4 * 65_536;
 /// The kernel's own limit where the process has none (`fs.nr_open`, proc_sys_fs(5)).
 const UNLIMITED: usize = 1 << 20;
 /// Endpoints, workers, state and clients of a daemon of moderate size.
