@@ -11,6 +11,7 @@
 
 mod counters;
 mod deadlines;
+mod host;
 mod table;
 mod target;
 mod tcp;
@@ -38,6 +39,7 @@ use crate::{
 
 pub use counters::Counters;
 use deadlines::Deadlines;
+use host::Host;
 use table::{Keyed, Shares, Table, Tuple};
 use target::Refused;
 use time_wait::TimeWait;
@@ -48,6 +50,7 @@ pub struct Relay {
     config: RelayConfig,
     /// The host's resolvers in order of preference.
     resolvers: Arc<[SocketAddr]>,
+    host: Host,
     flows: Table<Flow>,
     shares: Shares,
     /// TCP connections that wait for the host's connect, of all containers.
@@ -104,6 +107,7 @@ impl Relay {
     pub fn new(now: Instant, config: RelayConfig, secret: RandomState) -> Self {
         Self {
             resolvers: Arc::new([]),
+            host: Host::new(&config.source),
             flows: Table::new(),
             shares: Shares::new(config.limits.new_per_second),
             pending: 0,

@@ -1,17 +1,12 @@
 //! Where a flow leads, and whether it may (R-LIM-6).
 
 use std::{
-    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Instant,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
-
-use crate::{
-    config::{RelayConfig, Source},
-    link::Hop,
-    listing,
-};
+use super::host::Host;
+use crate::{config::Policy, link::Hop, listing::Protocol};
 
 /// Where the host socket of a new flow is to be connected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,41 +30,50 @@ pub(super) enum Refused {
     Nobody,
 }
 
-/// Decides where a new flow to `remote` leads. `resolver` is the host's first one.
-pub(super) fn choose(
-    config: &RelayConfig,
-    protocol: listing::Protocol,
-    hop: Hop,
-    remote: SocketAddr,
-    resolver: Option<SocketAddr>,
-) -> Result<Target, Refused> {
-    let address = remote.ip();
-    match hop {
-        Hop::Gateway if remote.port() == DNS && is_transport(protocol) => {
-            resolver.map(Target::Resolver).ok_or(Refused::Nobody)
+/// A new flow, as far as its target depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) protocol: Protocol,
+    pub(super) hop: Hop,
+    pub(super) remote: SocketAddr,
+}
+
+impl Wish {
+    /// Decides where the flow leads. `resolver` is the host's first one.
+    pub(super) fn target(
+        self,
+        now: Instant,
+        policy: &Policy,
+        host: &mut Host,
+        resolver: Option<SocketAddr>,
+    ) -> Result<Target, Refused> {
+        let Self { hop, remote, .. } = self;
+        match hop {
+            Hop::Gateway if self.is_query() => resolver.map(Target::Resolver).ok_or(Refused::Nobody),
+            Hop::Gateway => host
+                .address(remote.ip(), policy.host_loopback)
+                .map(|address| Target::Host(SocketAddr::new(address, remote.port())))
+                .ok_or(Refused::Nobody),
+            Hop::Beyond => check(now, policy, host, remote.ip()).map(|()| Target::Itself),
         }
-        Hop::Gateway => host_address(config, address)
-            .map(|host| Target::Host(SocketAddr::new(host, remote.port())))
-            .ok_or(Refused::Nobody),
-        Hop::Beyond => check(config, address).map(|()| Target::Itself),
+    }
+
+    fn is_query(&self) -> bool {
+        self.remote.port() == DNS && matches!(self.protocol, Protocol::Tcp | Protocol::Udp)
     }
 }
 
-fn is_transport(protocol: listing::Protocol) -> bool {
-    matches!(protocol, listing::Protocol::Tcp | listing::Protocol::Udp)
-}
-
-fn check(config: &RelayConfig, address: IpAddr) -> Result<(), Refused> {
+fn check(now: Instant, policy: &Policy, host: &mut Host, address: IpAddr) -> Result<(), Refused> {
     if !is_possible(address) {
         return Err(Refused::Impossible);
     }
     if METADATA.contains(&address) {
-        return match config.policy.metadata {
+        return match policy.metadata {
             true => Ok(()),
             false => Err(Refused::Denied),
         };
     }
-    if is_link_local(address) || is_own(address, &config.source) {
+    if is_link_local(address) || host.owns(now, address) {
         return Err(Refused::Denied);
     }
     Ok(())
@@ -100,46 +104,6 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Whether the address is one of the host's own: the kernel then answers from that very address.
-fn is_own(address: IpAddr, source: &Source) -> bool {
-    // Without the configured source address, which would be the answer whatever the destination.
-    let source = Source {
-        v4: None,
-        v6: None,
-        ..source.clone()
-    };
-    // Where the kernel knows no way, connecting says why.
-    source_towards(address, &source).is_ok_and(|from| from == address)
-}
-
-/// A host address that services listen on, for the gateway's address of that family.
-fn host_address(config: &RelayConfig, gateway: IpAddr) -> Option<IpAddr> {
-    let (loopback, outside) = match gateway {
-        IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::LOCALHOST), OUTSIDE_V4),
-        IpAddr::V6(_) => (IpAddr::V6(Ipv6Addr::LOCALHOST), OUTSIDE_V6),
-    };
-    if config.policy.host_loopback {
-        return Some(loopback);
-    }
-    let address = source_towards(outside, &config.source).ok()?;
-    (!address.is_loopback() && !address.is_unspecified()).then_some(address)
-}
-
-/// The address from which the host would send there. Sends nothing.
-fn source_towards(address: IpAddr, source: &Source) -> io::Result<IpAddr> {
-    let to = SocketAddr::new(address, DNS);
-    let socket = Socket::new(
-        Domain::for_address(to),
-        Type::DGRAM.nonblocking().cloexec(),
-        Some(Protocol::UDP),
-    )?;
-    source.apply(&socket, to)?;
-    socket.connect(&to.into())?;
-    let from = socket.local_addr()?.as_socket();
-    from.map(|from| from.ip())
-        .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
-}
-
 /// RFC 1035 §4.2.
 pub(super) const DNS: u16 = 53;
 
@@ -148,10 +112,6 @@ const METADATA: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
 ];
-
-/// Addresses that stand for the outside: TEST-NET-1 (RFC 5737) and the documentation prefix (RFC 3849).
-const OUTSIDE_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-const OUTSIDE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 #[cfg(test)]
 mod tests {

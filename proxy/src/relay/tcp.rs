@@ -7,7 +7,7 @@ use vswitch_wire::{Ipv4Header, Ipv6Header, Stations, TcpFlags, TcpHeader, TcpSeg
 use super::{
     Answer, Flow, Kind, Readiness, Relay,
     table::Tuple,
-    target::{self, Target},
+    target::{self, Target, Wish},
 };
 use crate::{
     FlowId, Link, Outbound, Path, Scratch,
@@ -122,7 +122,12 @@ impl Relay {
             remote: SocketAddr::new(packet.dst, syn.header().dst_port()),
         };
         let resolver = self.resolvers.first().copied();
-        let target = match target::choose(&self.config, Protocol::Tcp, hop, tuple.remote, resolver)? {
+        let wish = Wish {
+            protocol: Protocol::Tcp,
+            hop,
+            remote: tuple.remote,
+        };
+        let target = match wish.target(now, &self.config.policy, &mut self.host, resolver)? {
             Target::Itself => None,
             Target::Host(address) | Target::Resolver(address) => Some(address),
         };
