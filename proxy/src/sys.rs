@@ -35,6 +35,9 @@ impl IntOption {
     pub(crate) const QUEUE_ERRORS_V4: Self = Self::new(libc::SOL_IP, libc::IP_RECVERR);
     /// Keep ICMPv6 errors for [`receive_error`].
     pub(crate) const QUEUE_ERRORS_V6: Self = Self::new(libc::SOL_IPV6, libc::IPV6_RECVERR);
+    /// Send UDP over IPv4 without checksums. For tests.
+    #[cfg(test)]
+    pub(crate) const NO_CHECKSUM: Self = Self::new(libc::SOL_SOCKET, libc::SO_NO_CHECK);
     /// Receive datagrams of one peer and equal size as one (udp(7)).
     pub(crate) const UDP_GRO: Self = Self::new(libc::SOL_UDP, libc::UDP_GRO);
 
