@@ -9,16 +9,12 @@ use std::{
 };
 
 use vswitch_wire::{
-    EtherType, EthernetHeader, Gso, GsoKind, ICMPV4_ERROR_MAX_LEN, ICMPV6_ERROR_MAX_LEN, Icmpv4Error,
-    Icmpv6Error, IpProtocol, Ipv4Header, Ipv6Header, MAX_UDP_SEGMENTS, Offload, PartialChecksum, UdpHeader,
-    checksum,
+    EtherType, EthernetHeader, Gso, GsoKind, IpProtocol, Ipv4Header, Ipv6Header, MAX_UDP_SEGMENTS, Offload,
+    PartialChecksum, UdpHeader, checksum,
 };
 use zerocopy::IntoBytes;
 
-use crate::{
-    Delivery, Link, Path,
-    payload::{Fragmentation, Headers},
-};
+use crate::{Delivery, Link, Path};
 
 /// The way to the container of one flow. Frames for which there is no room are dropped and counted, as a
 /// switch does: datagrams are not kept.
@@ -78,37 +74,6 @@ impl<L: Link> Inbound<'_, L> {
             self.send_fragments(buffer, message, protocol)
         };
         self.count(delivery, 1, len)
-    }
-
-    /// Tells the container by ICMP what became of a packet of this flow. The frame is built in `frame`.
-    pub(crate) fn report(&mut self, error: IcmpError, from: IpAddr, quote: &Quote<'_>, frame: &mut [u8]) {
-        let mut original = [0; QUOTE_MAX];
-        let len = self.rebuild(quote, &mut original);
-        let original = &original[..len];
-        let (head, ethertype) = match error {
-            IcmpError::V4(_) => (EthernetHeader::LEN + Ipv4Header::LEN, EtherType::IPV4),
-            IcmpError::V6(_) => (EthernetHeader::LEN + Ipv6Header::LEN, EtherType::IPV6),
-        };
-        let Some((header_room, message)) = frame.split_at_mut_checked(head) else {
-            return;
-        };
-        let to = self.path.container.ip();
-        let message_len = match (error, from, to) {
-            (IcmpError::V4(error), IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let len = error.emit(original, message).ok();
-                len.filter(|&len| write_v4(header_room, Ipv4Header::new(src, dst, IpProtocol::ICMP, len)))
-            }
-            (IcmpError::V6(error), IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let len = error.emit(src, dst, original, message).ok();
-                len.filter(|&len| write_v6(header_room, Ipv6Header::new(src, dst, IpProtocol::ICMPV6, len)))
-            }
-            _ => None,
-        };
-        let Some(message_len) = message_len else { return };
-        self.write_ethernet(&mut header_room[..EthernetHeader::LEN], ethertype);
-        let delivery = self.link.send(&mut frame[..head + message_len], Offload::NONE);
-        self.counters.errors_passed += u64::from(delivery == Delivery::Sent);
-        self.count(delivery, 1, 0);
     }
 
     fn send_datagram(&mut self, buffer: &mut [u8], payload: Range<usize>) -> usize {
@@ -243,53 +208,8 @@ impl<L: Link> Inbound<'_, L> {
         Delivery::Sent
     }
 
-    /// The container's packet as it was sent, as far as it is known; gives its length.
-    fn rebuild(&self, quote: &Quote<'_>, original: &mut [u8; QUOTE_MAX]) -> usize {
-        let head = self.ip_header_len();
-        let (protocol, transport_header) = match (quote.protocol, self.path.container) {
-            (QuotedProtocol::Echo, SocketAddr::V4(_)) => (IpProtocol::ICMP, None),
-            (QuotedProtocol::Echo, SocketAddr::V6(_)) => (IpProtocol::ICMPV6, None),
-            (QuotedProtocol::Udp, _) => (
-                IpProtocol::UDP,
-                UdpHeader::new(
-                    self.path.container.port(),
-                    self.path.remote.port(),
-                    quote.payload.len(),
-                ),
-            ),
-        };
-        let mut place = head;
-        if let Some(mut header) = transport_header {
-            header.fill_checksum(self.pseudo_header(protocol, header.len()), quote.payload);
-            original[place..place + UdpHeader::LEN].copy_from_slice(header.as_bytes());
-            place += UdpHeader::LEN;
-        }
-        let whole_len = place - head + quote.payload.len();
-        let len = quote.payload.len().min(QUOTE_MAX - place);
-        original[place..place + len].copy_from_slice(&quote.payload[..len]);
-        // The headers are those of the whole packet, of which the quote has only the beginning.
-        match (self.path.container.ip(), self.path.remote.ip()) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                let header = Ipv4Header::new(src, dst, protocol, whole_len);
-                write_v4(
-                    &mut original[..head],
-                    header.map(|header| quote.headers.in_v4(header)),
-                );
-            }
-            (IpAddr::V6(src), IpAddr::V6(dst)) => {
-                let header = Ipv6Header::new(src, dst, protocol, whole_len);
-                write_v6(
-                    &mut original[..head],
-                    header.map(|header| quote.headers.in_v6(header)),
-                );
-            }
-            _ => {}
-        }
-        place + len
-    }
-
     /// Writes the Ethernet header at the end of `head`.
-    fn write_ethernet(&self, head: &mut [u8], ethertype: EtherType) {
+    pub(crate) fn write_ethernet(&self, head: &mut [u8], ethertype: EtherType) {
         let header = EthernetHeader {
             dst: self.path.stations.dst,
             src: self.path.stations.src,
@@ -298,7 +218,7 @@ impl<L: Link> Inbound<'_, L> {
         write_last(head, header.as_bytes());
     }
 
-    fn ip_header_len(&self) -> usize {
+    pub(crate) fn ip_header_len(&self) -> usize {
         match self.path.remote {
             SocketAddr::V4(_) => Ipv4Header::LEN,
             SocketAddr::V6(_) => Ipv6Header::LEN,
@@ -306,7 +226,7 @@ impl<L: Link> Inbound<'_, L> {
     }
 
     /// It is the same in both directions.
-    fn pseudo_header(&self, protocol: IpProtocol, len: u16) -> u32 {
+    pub(crate) fn pseudo_header(&self, protocol: IpProtocol, len: u16) -> u32 {
         match (self.path.remote.ip(), self.path.container.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => checksum::pseudo_header_v4(src, dst, protocol, len),
             (IpAddr::V6(src), IpAddr::V6(dst)) => {
@@ -318,7 +238,7 @@ impl<L: Link> Inbound<'_, L> {
     }
 
     /// Counts what became of that many datagrams; gives the bytes that went out.
-    fn count(&mut self, delivery: Delivery, datagrams: usize, len: usize) -> usize {
+    pub(crate) fn count(&mut self, delivery: Delivery, datagrams: usize, len: usize) -> usize {
         match delivery {
             Delivery::Sent => return len,
             Delivery::Full => self.counters.dropped_full += datagrams as u64,
@@ -326,35 +246,6 @@ impl<L: Link> Inbound<'_, L> {
         }
         0
     }
-}
-
-/// An ICMP error for a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum IcmpError {
-    /// Over IPv4.
-    V4(Icmpv4Error),
-    /// Over IPv6.
-    V6(Icmpv6Error),
-}
-
-/// The packet that an error is about: what is known of it, to be quoted (R-UDP-6).
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Quote<'a> {
-    /// What it carried.
-    pub(crate) protocol: QuotedProtocol,
-    /// Of its IP header.
-    pub(crate) headers: Headers,
-    /// The payload of UDP, or the ICMP message; as much as is known.
-    pub(crate) payload: &'a [u8],
-}
-
-/// What the packet that an error is about carried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum QuotedProtocol {
-    /// An echo request.
-    Echo,
-    /// A datagram.
-    Udp,
 }
 
 /// Identifications of packets that we fragment: each is used again as late as possible, and the first is a
@@ -383,6 +274,8 @@ pub(crate) struct Counters {
     pub(crate) dropped_refused: u64,
     /// Datagrams of a container that its host socket did not take.
     pub(crate) dropped_host: u64,
+    /// Of those, packets that were too big for the host's path.
+    pub(crate) too_big: u64,
     /// Datagrams from somebody else than the flow's other end.
     pub(crate) dropped_foreign: u64,
     /// ICMP errors that were passed to a container.
@@ -393,8 +286,6 @@ pub(crate) struct Counters {
     pub(crate) gso_fallbacks: u64,
     /// Packets that were cut into fragments for a container.
     pub(crate) fragmented: u64,
-    /// Packets of a container that were too big for the host's path.
-    pub(crate) too_big: u64,
     /// DNS queries that were given to the next resolver.
     pub(crate) resolvers_changed: u64,
 }
@@ -423,28 +314,8 @@ impl Place {
     }
 }
 
-impl Headers {
-    fn in_v4(self, mut header: Ipv4Header) -> Ipv4Header {
-        let bytes = header.as_mut_bytes();
-        bytes[1] = self.class;
-        if self.fragmentation == Fragmentation::Allowed {
-            bytes[6] = 0;
-        }
-        bytes[8] = self.hops;
-        sealed(header)
-    }
-
-    fn in_v6(self, mut header: Ipv6Header) -> Ipv6Header {
-        let bytes = header.as_mut_bytes();
-        bytes[0] |= self.class >> 4;
-        bytes[1] |= self.class << 4;
-        header.set_hop_limit(self.hops);
-        header
-    }
-}
-
 /// With its checksum computed anew.
-fn sealed(mut header: Ipv4Header) -> Ipv4Header {
+pub(crate) fn sealed(mut header: Ipv4Header) -> Ipv4Header {
     let bytes = header.as_mut_bytes();
     bytes[10..12].fill(0);
     let checksum = checksum::finish(checksum::sum(bytes));
@@ -462,12 +333,12 @@ fn pieces(range: Range<usize>, size: usize) -> impl Iterator<Item = Range<usize>
 }
 
 /// Writes the header, if there is one, at the end of `head`.
-fn write_v4(head: &mut [u8], header: Option<Ipv4Header>) -> bool {
+pub(crate) fn write_v4(head: &mut [u8], header: Option<Ipv4Header>) -> bool {
     header.is_some_and(|header| write_last(head, header.as_bytes()))
 }
 
 /// As [`write_v4`].
-fn write_v6(head: &mut [u8], header: Option<Ipv6Header>) -> bool {
+pub(crate) fn write_v6(head: &mut [u8], header: Option<Ipv6Header>) -> bool {
     header.is_some_and(|header| write_last(head, header.as_bytes()))
 }
 
@@ -488,12 +359,8 @@ pub(crate) const HEADROOM: usize = 72;
 const FRAGMENT_HEADER_LEN: usize = 8;
 /// RFC 791 §3.1.
 const MORE_FRAGMENTS: u16 = 0x2000;
-/// No error quotes more.
-const QUOTE_MAX: usize = 1280;
-
 const _: () = {
     assert!(HEADROOM >= EthernetHeader::LEN + Ipv6Header::LEN + FRAGMENT_HEADER_LEN + UdpHeader::LEN);
-    assert!(QUOTE_MAX >= ICMPV4_ERROR_MAX_LEN && QUOTE_MAX >= ICMPV6_ERROR_MAX_LEN);
 };
 
 #[cfg(test)]

@@ -167,6 +167,15 @@ pub(crate) enum Service {
     Udp,
 }
 
+/// Whether a socket has more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Progress {
+    /// It will be ready again.
+    Drained,
+    /// It may have more now, and says nothing of it.
+    More,
+}
+
 /// Whether the host has ping sockets for us (R-ICMP-1).
 ///
 /// # Errors

@@ -14,12 +14,12 @@ use vswitch_wire::{Echo, IcmpHeader, IpProtocol, IpVersion, Refusal, checksum};
 use crate::{
     Link, Path, Scratch,
     config::{Source, Timeouts},
-    datagram::{HEADROOM, Inbound, Quote, QuotedProtocol},
-    datagram_socket::{DatagramSocket, Service, version_of},
+    datagram::{HEADROOM, Inbound},
+    datagram_socket::{DatagramSocket, Progress, Service, version_of},
     errors,
     payload::{EchoRequest, Headers},
+    report::{Quote, QuotedProtocol},
     sys::{self, Received, Slots},
-    udp::{Progress, too_big},
 };
 
 /// One echo flow: a ping socket whose identifier the kernel chose, because one chosen by a container could
@@ -79,10 +79,11 @@ impl EchoFlow {
             }
             Err(error) => error,
         };
+        inbound.counters.dropped_host += 1;
         if error.raw_os_error() == Some(libc::EMSGSIZE) {
             inbound.counters.too_big += 1;
             let len = IcmpHeader::LEN + request.echo.data.len();
-            if let Some(error) = too_big(&self.socket, len, request.headers) {
+            if let Some(error) = errors::too_big(&self.socket, len, request.headers) {
                 // Only the beginning is quoted.
                 let message = &mut scratch.datagrams[..len];
                 message[..IcmpHeader::LEN].copy_from_slice(&self.header(&request.echo));
@@ -93,7 +94,6 @@ impl EchoFlow {
             }
             return None;
         }
-        inbound.counters.dropped_host += 1;
         errors::refusal(&error)
     }
 

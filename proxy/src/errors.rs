@@ -10,7 +10,9 @@ use vswitch_wire::{Icmpv4Error, Icmpv6Error, IpVersion, Refusal};
 
 use crate::{
     Path,
-    datagram::IcmpError,
+    datagram_socket::DatagramSocket,
+    payload::{Fragmentation, Headers},
+    report::IcmpError,
     sys::{self, Origin, QueuedError},
 };
 
@@ -59,6 +61,25 @@ pub(crate) fn refusal(error: &io::Error) -> Option<Refusal> {
         libc::ENOPROTOOPT | libc::EPROTONOSUPPORT => Some(Refusal::ProtocolUnreachable),
         _ => None,
     }
+}
+
+/// The answer to a packet that must not be fragmented and that the host's kernel found too big, `len` bytes
+/// behind its IP header.
+pub(crate) fn too_big(socket: &DatagramSocket, len: usize, headers: Headers) -> Option<IcmpError> {
+    let mtu = socket.path_mtu().ok()?;
+    let header_len = match socket.version() {
+        IpVersion::V4 => 20,
+        IpVersion::V6 => 40,
+    };
+    if headers.fragmentation == Fragmentation::Allowed || len + header_len <= mtu as usize {
+        return None;
+    }
+    Some(match socket.version() {
+        IpVersion::V4 => IcmpError::V4(Icmpv4Error::FragmentationNeeded {
+            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
+        }),
+        IpVersion::V6 => IcmpError::V6(Icmpv6Error::PacketTooBig { mtu }),
+    })
 }
 
 fn explain_v4(error: &QueuedError) -> Option<Icmpv4Error> {
@@ -223,6 +244,7 @@ mod tests {
             kind,
             code,
             info,
+            destination: None,
             offender: None,
             len: 0,
         }

@@ -35,6 +35,8 @@ mod payload;
 #[allow(dead_code)]
 mod reassembly;
 #[allow(dead_code)]
+mod report;
+#[allow(dead_code)]
 mod sys;
 #[allow(dead_code)]
 mod udp;

@@ -206,3 +206,144 @@ impl Headers {
         fragmentation: Fragmentation::Forbidden,
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use vswitch_wire::{UdpHeader, segment};
+
+    use crate::{datagram::HEADROOM, mock::Side};
+
+    use super::*;
+
+    #[test]
+    fn a_datagram_is_read_with_what_its_socket_repeats() {
+        for [container, remote] in BOTH {
+            let frame = frame(container, remote, b"hello");
+            let packet = Packet::from_frame(&frame).expect("valid").expect("whole");
+            let datagram = packet.datagram(&Offload::NONE).expect("a datagram");
+            assert_eq!((datagram.src_port, datagram.dst_port), (40_000, 80));
+            assert_eq!(datagram.payload, b"hello");
+            assert_eq!(datagram.segment, None);
+            assert_eq!(datagram.headers, Headers::DEFAULT);
+            assert_eq!(packet.echo_request().err(), Some(Malformed::Type));
+        }
+    }
+
+    #[test]
+    fn r_udp_14_a_wrong_checksum_of_the_container_is_noticed_here() {
+        for [container, remote] in BOTH {
+            let mut frame = frame(container, remote, b"hello");
+            let last = frame.len() - 1;
+            frame[last] ^= 1;
+            let packet = Packet::from_frame(&frame).expect("valid").expect("whole");
+            let result = |offload: &Offload| packet.datagram(offload).map(|datagram| datagram.payload.len());
+            assert_eq!(result(&Offload::NONE), Err(Malformed::Checksum));
+            let verified = Offload {
+                data_valid: true,
+                ..Offload::NONE
+            };
+            assert_eq!(result(&verified), Ok(5));
+        }
+    }
+
+    #[test]
+    fn r_udp_14_only_ipv4_may_do_without_a_checksum() {
+        for ([container, remote], expected) in BOTH.into_iter().zip([Ok(5), Err(Malformed::Checksum)]) {
+            let mut frame = frame(container, remote, b"hello");
+            let at = frame.len() - 5 - UdpHeader::LEN;
+            frame[at + 6..at + 8].fill(0);
+            let packet = Packet::from_frame(&frame).expect("valid").expect("whole");
+            let result = packet.datagram(&Offload::NONE);
+            assert_eq!(result.map(|datagram| datagram.payload.len()), expected);
+        }
+    }
+
+    #[test]
+    fn r_udp_11_a_super_frame_has_its_segment_size() {
+        let mut side = Side::new(BOTH[0][1], BOTH[0][0]);
+        let mut buffer = vec![1; HEADROOM + 1000];
+        side.inbound()
+            .send_udp(&mut buffer, HEADROOM..HEADROOM + 1000, Some(300));
+        let (frame, offload) = &side.link.frames[0];
+        let packet = Packet::from_frame(frame).expect("valid").expect("whole");
+        let datagram = packet.datagram(offload).expect("datagrams");
+        assert_eq!((datagram.payload.len(), datagram.segment), (1000, Some(300)));
+    }
+
+    #[test]
+    fn r_icmp_3_only_requests_are_read() {
+        // An echo request of 3 bytes: identifier 7, sequence number 3.
+        let message = |kind: u8| {
+            let mut message = vec![kind, 0, 0, 0, 0, 7, 0, 3, 1, 2, 3];
+            let sum = checksum::finish(checksum::sum(&message));
+            message[2..4].copy_from_slice(&sum.to_be_bytes());
+            message
+        };
+        let packet = |body| Packet {
+            src: BOTH[0][0]
+                .parse::<std::net::SocketAddr>()
+                .expect("an address")
+                .ip(),
+            dst: BOTH[0][1]
+                .parse::<std::net::SocketAddr>()
+                .expect("an address")
+                .ip(),
+            protocol: IpProtocol::ICMP,
+            headers: Headers::DEFAULT,
+            body,
+        };
+        let request = message(8);
+        let read = packet(&request)
+            .echo_request()
+            .expect("valid")
+            .expect("a request");
+        assert_eq!((read.echo.id, read.echo.sequence), (7, 3));
+        assert_eq!(read.echo.data, [1, 2, 3]);
+        let reply = message(0);
+        assert!(packet(&reply).echo_request().expect("valid").is_none());
+        let mut wrong = message(8);
+        wrong[9] ^= 4;
+        assert_eq!(packet(&wrong).echo_request().err(), Some(Malformed::Checksum));
+        assert_eq!(
+            packet(&request[..7]).echo_request().err(),
+            Some(Malformed::Truncated)
+        );
+    }
+
+    #[test]
+    fn reading_survives_mutilation() {
+        for [container, remote] in BOTH {
+            let whole = frame(container, remote, b"hello");
+            for len in 0..whole.len() {
+                if let Ok(Some(packet)) = Packet::from_frame(&whole[..len]) {
+                    let _ = (packet.datagram(&Offload::NONE), packet.echo_request());
+                }
+            }
+            for bit in 0..whole.len() * 8 {
+                let mut frame = whole.clone();
+                frame[bit / 8] ^= 1 << (bit % 8);
+                if let Ok(Some(packet)) = Packet::from_frame(&frame) {
+                    let _ = (packet.datagram(&Offload::NONE), packet.echo_request());
+                }
+            }
+        }
+    }
+
+    /// A container's frame, complete.
+    fn frame(container: &str, remote: &str, payload: &[u8]) -> Vec<u8> {
+        let mut side = Side::new(remote, container);
+        let mut buffer = vec![0; HEADROOM];
+        buffer.extend_from_slice(payload);
+        let payload = HEADROOM..buffer.len();
+        side.inbound().send_udp(&mut buffer, payload, None);
+        let (mut frame, offload) = side.link.frames.swap_remove(0);
+        let partial = offload.checksum.expect("left to the receiver");
+        segment::complete_checksum(&mut frame, partial).expect("it fits");
+        frame
+    }
+
+    const BOTH: [[&str; 2]; 2] = [
+        ["10.0.0.2:40000", "203.0.113.5:80"],
+        ["[fd00::2]:40000", "[2001:db8::5]:80"],
+    ];
+}

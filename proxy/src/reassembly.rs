@@ -8,19 +8,20 @@
 //! Memory is counted as what the buffers have room for, and is bounded. Where there is no more, the source with
 //! most of it loses its oldest datagram, so that a source cannot push out another's by sending more.
 
+mod partial;
+mod piece;
+
 use std::{
     collections::VecDeque,
-    net::IpAddr,
     time::{Duration, Instant},
 };
 
 use hashbrown::HashMap;
-use vswitch_wire::{Fragment, IpProtocol, Ipv4Packet, Ipv6Packet, Malformed};
 
-use crate::{
-    config::Timeouts,
-    payload::{Fragmentation, Headers, Packet},
-};
+use crate::{config::Timeouts, payload::Packet};
+
+use partial::{Fit, OVERHEAD, Partial, State};
+use piece::{Key, Piece};
 
 /// The fragments of one network, sans-IO.
 ///
@@ -336,203 +337,6 @@ impl Reassembly {
     }
 }
 
-/// Which packet a fragment is of (N-FR-6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    endpoint: u32,
-    src: IpAddr,
-    dst: IpAddr,
-    id: u32,
-    /// RFC 8200 §4.5 does not have it among the three, but no sender means two packets by one id.
-    protocol: IpProtocol,
-}
-
-impl Key {
-    fn version(&self) -> usize {
-        usize::from(self.src.is_ipv6())
-    }
-}
-
-/// One fragment.
-#[derive(Debug)]
-struct Piece<'a> {
-    key: Key,
-    offset: usize,
-    more: bool,
-    headers: Headers,
-    bytes: &'a [u8],
-}
-
-impl<'a> Piece<'a> {
-    fn parse(endpoint: u32, packet: &'a [u8]) -> Result<Self, Malformed> {
-        let key = |src, dst, fragment: &Fragment, protocol| Key {
-            endpoint,
-            src,
-            dst,
-            id: fragment.id,
-            protocol,
-        };
-        let piece = match packet.first().map(|byte| byte >> 4) {
-            Some(4) => {
-                let packet = Ipv4Packet::parse(packet)?;
-                let header = packet.header();
-                let fragment = header.fragment().ok_or(Malformed::Fragment)?;
-                Self {
-                    key: key(
-                        header.src().into(),
-                        header.dst().into(),
-                        &fragment,
-                        header.protocol(),
-                    ),
-                    offset: fragment.offset.into(),
-                    more: fragment.more,
-                    headers: Headers {
-                        hops: header.ttl(),
-                        class: header.tos(),
-                        fragmentation: Fragmentation::Allowed,
-                    },
-                    bytes: packet.payload(),
-                }
-            }
-            _ => {
-                let packet = Ipv6Packet::parse(packet)?;
-                let header = packet.header();
-                let fragment = packet.upper_layer()?.fragment.ok_or(Malformed::Fragment)?;
-                let (protocol, bytes) = fragmentable(&packet)?;
-                Self {
-                    key: key(header.src().into(), header.dst().into(), &fragment, protocol),
-                    offset: fragment.offset.into(),
-                    more: fragment.more,
-                    headers: Headers {
-                        hops: header.hop_limit(),
-                        class: header.traffic_class(),
-                        fragmentation: Fragmentation::Allowed,
-                    },
-                    bytes,
-                }
-            }
-        };
-        // N-FR-3; that none ends beyond the largest packet was checked by those who read the headers.
-        let is_possible = !piece.bytes.is_empty() && (!piece.more || piece.bytes.len().is_multiple_of(8));
-        is_possible.then_some(piece).ok_or(Malformed::Fragment)
-    }
-
-    fn end(&self) -> usize {
-        self.offset + self.bytes.len()
-    }
-}
-
-/// What follows the fragment header, and what that is. Only transports that flows exist for are wanted, which
-/// have no extension headers before them in what is fragmented: nobody sends those (RFC 7112 tells why).
-fn fragmentable<'a>(packet: &Ipv6Packet<'a>) -> Result<(IpProtocol, &'a [u8]), Malformed> {
-    let mut next = packet.header().next_header();
-    let mut rest = packet.payload();
-    // The walk of `Ipv6Packet::upper_layer` went before, so this one ends; the bound is its bound.
-    for _ in 0..=vswitch_wire::MAX_EXTENSIONS {
-        let &[following, len, ..] = rest else {
-            return Err(Malformed::Truncated);
-        };
-        let len = match next {
-            IpProtocol::FRAGMENT => 8,
-            IpProtocol::AUTHENTICATION => (usize::from(len) + 2) * 4,
-            _ => (usize::from(len) + 1) * 8,
-        };
-        rest = rest.get(len..).ok_or(Malformed::Truncated)?;
-        if next == IpProtocol::FRAGMENT {
-            return match IpProtocol(following) {
-                protocol @ (IpProtocol::UDP | IpProtocol::ICMPV6 | IpProtocol::TCP) => Ok((protocol, rest)),
-                _ => Err(Malformed::Extensions),
-            };
-        }
-        next = IpProtocol(following);
-    }
-    Err(Malformed::Extensions)
-}
-
-/// A datagram of which fragments are missing.
-#[derive(Debug)]
-struct Partial {
-    buffer: Vec<u8>,
-    /// Start and end of each fragment that came.
-    parts: Vec<(usize, usize)>,
-    /// Known once the last fragment came.
-    total: Option<usize>,
-    /// Of the first fragment, or of the first to come.
-    headers: Headers,
-    deadline: Instant,
-    state: State,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
-    GivenUp,
-    Open,
-}
-
-/// How a fragment fits those before.
-enum Fit {
-    Contradiction,
-    /// It came before, the very same (N-FR-2).
-    Duplicate,
-    New,
-}
-
-impl Partial {
-    fn check(&self, piece: &Piece<'_>) -> Fit {
-        let (start, end) = (piece.offset, piece.end());
-        let total = (!piece.more).then_some(end);
-        if self.parts.contains(&(start, end)) && (piece.more || self.total == total) {
-            return match self.buffer.get(start..end) == Some(piece.bytes) {
-                true => Fit::Duplicate,
-                false => Fit::Contradiction,
-            };
-        }
-        let overlaps = self.parts.iter().any(|&(from, to)| start < to && from < end);
-        let leaves = match (self.total, total) {
-            (Some(_), Some(_)) => true,
-            (Some(total), None) => end > total,
-            // The buffer ends where the furthest fragment does.
-            (None, Some(total)) => self.buffer.len() > total,
-            (None, None) => false,
-        };
-        match overlaps || leaves || self.parts.len() >= PARTS_MAX {
-            true => Fit::Contradiction,
-            false => Fit::New,
-        }
-    }
-
-    fn put(&mut self, piece: &Piece<'_>) {
-        let end = piece.end();
-        if end > self.buffer.len() {
-            self.buffer
-                .reserve_exact(room_for(end).saturating_sub(self.buffer.len()));
-            self.buffer.resize(end, 0);
-        }
-        self.buffer[piece.offset..end].copy_from_slice(piece.bytes);
-        self.parts.push((piece.offset, end));
-        if !piece.more {
-            self.total = Some(end);
-        }
-        if piece.offset == 0 {
-            self.headers = piece.headers;
-        }
-    }
-
-    fn is_whole(&self) -> bool {
-        let len: usize = self.parts.iter().map(|(start, end)| end - start).sum();
-        self.total == Some(len)
-    }
-
-    /// How much more memory this takes once it reaches to `end`.
-    fn growth(&self, end: usize) -> usize {
-        room_for(end).saturating_sub(self.buffer.capacity())
-    }
-
-    fn charge(&self) -> usize {
-        OVERHEAD + self.buffer.capacity()
-    }
-}
-
 /// One container's.
 #[derive(Debug, Default)]
 struct SourceShare {
@@ -542,19 +346,8 @@ struct SourceShare {
     oldest: VecDeque<(Instant, Key)>,
 }
 
-/// Buffers grow by steps, not by each fragment, and not beyond the largest packet.
-fn room_for(len: usize) -> usize {
-    len.next_multiple_of(BUFFER_STEP)
-}
-
-/// Fragments of one datagram (N-FR-5): 65 535 bytes in fragments of 1280 make 54.
-const PARTS_MAX: usize = 64;
 /// Datagrams of one container under way (N-FR-5).
 const DATAGRAMS_PER_SOURCE: usize = 64;
-/// Bytes of a datagram under way beside its buffer: entry, parts and places in queues, rounded up.
-const OVERHEAD: usize = 256 + PARTS_MAX * size_of::<(usize, usize)>();
-/// Ours: five fragments of 1500 bytes.
-const BUFFER_STEP: usize = 8192;
 /// Buffers kept for the next datagrams; ours, as many as a sender has under way at once.
 const SPARE_MAX: usize = 4;
 /// Places of datagrams that are gone, below which queues are left alone.

@@ -172,6 +172,8 @@ pub(crate) struct QueuedError {
     pub(crate) code: u8,
     /// The MTU, if the packet was too big; the pointer, if a header is wrong.
     pub(crate) info: u32,
+    /// Where the packet was addressed to.
+    pub(crate) destination: Option<SocketAddr>,
     /// The node that sent the ICMP message.
     pub(crate) offender: Option<IpAddr>,
     /// Bytes of the packet's payload that came with the error.
@@ -199,13 +201,15 @@ pub(crate) enum Origin {
 pub(crate) fn receive_error(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<QueuedError> {
     let mut control = Control::<512>::EMPTY;
     let mut iovec = vector(payload.as_mut_ptr(), payload.len());
-    // SAFETY: a `msghdr` consists of integers and pointers, all valid when zero.
-    let mut header: msghdr = unsafe { mem::zeroed() };
+    // SAFETY: both consist of integers and pointers, all valid when zero.
+    let (mut header, mut name) = unsafe { (mem::zeroed::<msghdr>(), mem::zeroed::<sockaddr_in6>()) };
     header.msg_iov = &raw mut iovec;
     header.msg_iovlen = 1;
+    header.msg_name = (&raw mut name).cast();
+    header.msg_namelen = size_of::<sockaddr_in6>() as socklen_t;
     control.attach(&mut header);
-    // SAFETY: `header` points to `iovec` and `control`, which live for the call, with their sizes, and `iovec`
-    // to `payload`.
+    // SAFETY: `header` points to `iovec`, `name` and `control`, which live for the call, with their sizes, and
+    // `iovec` to `payload`.
     let len = check_len(unsafe {
         libc::recvmsg(
             socket.as_raw_fd(),
@@ -233,6 +237,7 @@ pub(crate) fn receive_error(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::R
         kind: error.ee_type,
         code: error.ee_code,
         info: error.ee_info,
+        destination: socket_addr(&name, header.msg_namelen),
         offender: socket_addr(&offender, offender_len as socklen_t).map(|address| address.ip()),
         len: len.min(payload.len()),
     })
@@ -342,9 +347,8 @@ unsafe fn control_message<T: Copy>(header: &msghdr, level: c_int, name: c_int) -
         while let Some(current) = message.as_ref() {
             if current.cmsg_level == level && current.cmsg_type == name {
                 let head = libc::CMSG_LEN(0) as usize;
-                let len = (current.cmsg_len as usize)
-                    .saturating_sub(head)
-                    .min(size_of::<T>());
+                let given: usize = current.cmsg_len as _;
+                let len = given.saturating_sub(head).min(size_of::<T>());
                 let mut data: T = mem::zeroed();
                 ptr::copy_nonoverlapping(libc::CMSG_DATA(message), (&raw mut data).cast::<u8>(), len);
                 return Some((data, len));

@@ -10,15 +10,16 @@ use std::{
     time::Instant,
 };
 
-use vswitch_wire::{Icmpv4Error, Icmpv6Error, IpVersion, Refusal, UdpHeader};
+use vswitch_wire::{Refusal, UdpHeader};
 
 use crate::{
     Link, Scratch,
     config::{Source, Timeouts},
-    datagram::{HEADROOM, IcmpError, Inbound, Quote, QuotedProtocol},
-    datagram_socket::{DatagramSocket, Service, version_of},
+    datagram::{HEADROOM, Inbound},
+    datagram_socket::{DatagramSocket, Progress, Service, version_of},
     errors,
-    payload::{Datagram, Fragmentation, Headers},
+    payload::{Datagram, Headers},
+    report::{Quote, QuotedProtocol},
     sys::{self, Received, Slots},
 };
 
@@ -269,7 +270,7 @@ impl UdpFlow {
         scratch: &mut Scratch,
     ) {
         inbound.counters.too_big += 1;
-        if let Some(error) = too_big(&self.socket, payload.len() + UdpHeader::LEN, headers) {
+        if let Some(error) = errors::too_big(&self.socket, payload.len() + UdpHeader::LEN, headers) {
             let quote = Quote {
                 protocol: QuotedProtocol::Udp,
                 headers,
@@ -285,7 +286,13 @@ impl UdpFlow {
                 return Progress::Drained;
             };
             let payload = &scratch.datagrams[..error.len];
-            if error.errno != libc::EMSGSIZE && self.ask_next_resolver(inbound) {
+            let is_stale = error
+                .destination
+                .is_some_and(|address| !is_same(address, self.target));
+            if self.queries.is_some()
+                && error.errno != libc::EMSGSIZE
+                && (is_stale || self.ask_next_resolver(inbound))
+            {
                 if self
                     .queries
                     .as_ref()
@@ -376,10 +383,7 @@ impl UdpFlow {
 
     /// Also what was queued before the socket was connected is held against this (R-UDP-2).
     fn is_from_target(&self, received: &Received) -> bool {
-        let (Some(source), target) = (received.source, self.target) else {
-            return false;
-        };
-        source.ip() == target.ip() && source.port() == target.port()
+        received.source.is_some_and(|source| is_same(source, self.target))
     }
 }
 
@@ -387,34 +391,6 @@ impl AsFd for UdpFlow {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-/// Whether a socket has more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Progress {
-    /// It will be ready again.
-    Drained,
-    /// It may have more now, and says nothing of it.
-    More,
-}
-
-/// The answer to a packet that must not be fragmented and that the host's kernel found too big, `len` bytes
-/// behind its IP header.
-pub(crate) fn too_big(socket: &DatagramSocket, len: usize, headers: Headers) -> Option<IcmpError> {
-    let mtu = socket.path_mtu().ok()?;
-    let header_len = match socket.version() {
-        IpVersion::V4 => 20,
-        IpVersion::V6 => 40,
-    };
-    if headers.fragmentation == Fragmentation::Allowed || len + header_len <= mtu as usize {
-        return None;
-    }
-    Some(match socket.version() {
-        IpVersion::V4 => IcmpError::V4(Icmpv4Error::FragmentationNeeded {
-            mtu: u16::try_from(mtu).unwrap_or(u16::MAX),
-        }),
-        IpVersion::V6 => IcmpError::V6(Icmpv6Error::PacketTooBig { mtu }),
-    })
 }
 
 /// How several datagrams of one frame are sent.
@@ -440,6 +416,11 @@ impl Segmentation {
 enum Retry {
     Never,
     Once,
+}
+
+/// Whatever the scope and the flow label.
+fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    one.ip() == other.ip() && one.port() == other.port()
 }
 
 /// Whether the datagram may follow `len` bytes of datagrams of `size` in a super-frame.

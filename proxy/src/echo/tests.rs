@@ -7,11 +7,12 @@ use vswitch_wire::{
 
 use crate::{
     config::Timeouts,
-    datagram::{Counters, IcmpError},
+    datagram::Counters,
     datagram_socket::probe_ping,
     mock::{SECOND, Side, now, wait_ready},
     payload::{Fragmentation, Packet},
     reassembly::{Assembly, Reassembly},
+    report::IcmpError,
     sys::{Origin, QueuedError},
 };
 
@@ -150,6 +151,7 @@ fn r_icmp_4_an_error_quotes_the_containers_identifier() {
         kind: 11,
         code: 0,
         info: 0,
+        destination: None,
         offender: Some(Ipv4Addr::new(198, 51, 100, 1).into()),
         len: message.len(),
     };

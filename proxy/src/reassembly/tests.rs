@@ -1,11 +1,13 @@
 use proptest::prelude::*;
+use vswitch_wire::IpProtocol;
 
 use crate::{
     datagram::FragmentIds,
     mock::{SECOND, Side, now},
+    payload::Fragmentation,
 };
 
-use super::*;
+use super::{partial::PARTS_MAX, *};
 
 #[test]
 fn u4_fragments_of_6000_bytes_become_one_datagram() {

@@ -4,7 +4,8 @@ use std::{
 };
 
 use vswitch_wire::{
-    Icmpv4Message, Icmpv4Packet, Icmpv6Message, Icmpv6Packet, Ipv4Packet, Ipv6Packet, Offload,
+    Icmpv4Error, Icmpv4Message, Icmpv4Packet, Icmpv6Error, Icmpv6Message, Icmpv6Packet, IpVersion,
+    Ipv4Packet, Ipv6Packet, Offload,
 };
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
     config::Timeouts,
     datagram::Counters,
     mock::{SECOND, Side, now, wait_ready},
-    payload::Packet,
+    payload::{Fragmentation, Packet},
     reassembly::{Assembly, Reassembly},
 };
 
@@ -335,6 +336,7 @@ fn r_udp_11_a_refusal_to_segment_is_for_good() {
         assert_eq!(test.receive().0, vec![7; len]);
     }
     assert_eq!(test.flow.segmentation, Segmentation::OneByOne);
+    assert_eq!(test.side.counters.dropped_host, 0);
     assert_eq!(test.side.counters.gso_fallbacks, 1);
     assert_eq!(test.handle(&datagram), None);
     assert_eq!(test.side.counters.gso_fallbacks, 1);
@@ -376,8 +378,11 @@ fn r_udp_11_coalesced_datagrams_of_the_host_become_one_super_frame() {
     test.server.connect(peer).expect("connect");
     let payload: Vec<u8> = (0..40 * 1200 + 5).map(|index| (index / 1200) as u8).collect();
     sys::send_segments(test.server.as_fd(), &payload, 1200).expect("UDP_SEGMENT");
+    wait_ready(&test.flow);
+    test.flow.handle_ready_now(&mut test.side, &mut test.scratch);
+    assert_eq!(test.side.link.frames.len(), 1);
     let expected: Vec<_> = payload.chunks(1200).map(<[u8]>::to_vec).collect();
-    assert_eq!(test.received_until(41), expected);
+    assert_eq!(test.side.datagrams(), expected);
 }
 
 #[test]
@@ -491,6 +496,27 @@ fn r_dns_3_a_resolver_that_refuses_is_replaced_at_once() {
     assert_eq!(test.side.counters.resolvers_changed, 1);
     assert_eq!(test.side.counters.errors_passed, 0);
     assert_eq!(test.flow.target(), server);
+}
+
+#[test]
+fn r_dns_3_a_late_error_of_the_last_resolver_does_not_blame_the_next() {
+    let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
+    let server = test.server.local_addr().expect("an address");
+    let closed = {
+        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+        socket.local_addr().expect("an address")
+    };
+    let resolvers: Arc<[SocketAddr]> = [closed, server].into();
+    test.flow = UdpFlow::open_query(now(), &resolvers, &Source::default()).expect("a flow");
+    test.send(&query(7));
+    wait_ready(&test.flow);
+    // As if the error of another query had come before.
+    test.flow.socket.connect(server).expect("connect");
+    test.flow.target = server;
+    test.flow.handle_ready_now(&mut test.side, &mut test.scratch);
+    assert_eq!(test.receive().0, query(7));
+    assert_eq!(test.flow.target(), server);
+    assert_eq!(test.side.counters, Counters::default());
 }
 
 #[test]
