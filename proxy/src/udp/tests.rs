@@ -585,9 +585,6 @@ struct Test {
 impl Test {
     fn new(family: IpAddr) -> Self {
         let server = UdpSocket::bind((family, 0)).expect("a socket");
-        server
-            .set_read_timeout(Some(Duration::from_secs(10)))
-            .expect("a timeout");
         let target = server.local_addr().expect("an address");
         let (container, remote) = match family {
             IpAddr::V4(_) => (CONTAINER, REMOTE),
@@ -639,6 +636,8 @@ impl Test {
 
     /// The next datagram that reaches the server.
     fn receive(&mut self) -> (Vec<u8>, SocketAddr) {
+        let deadline = Some(Duration::from_secs(10));
+        self.server.set_read_timeout(deadline).expect("a timeout");
         let mut buffer = vec![0; 65_536];
         let (len, peer) = self.server.recv_from(&mut buffer).expect("a datagram in time");
         buffer.truncate(len);
