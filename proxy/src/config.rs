@@ -1,7 +1,7 @@
 //! What a network allows its containers outside.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -16,6 +16,8 @@ use vswitch_wire::MacAddr;
 pub struct RelayConfig {
     /// The gateway's own MAC: source of frames to containers.
     pub gateway_mac: MacAddr,
+    /// The gateway's addresses: sources of errors that nobody else made.
+    pub gateways: Vec<IpAddr>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
     /// Where containers may go.

@@ -14,14 +14,25 @@
 
 mod allowance;
 pub mod config;
+mod counters;
+mod datagram;
+mod datagram_socket;
+mod echo;
+mod errors;
 pub mod link;
 pub mod listing;
-mod packet;
+mod payload;
+mod reassembly;
 pub mod relay;
+mod report;
 pub mod seq;
 mod stream;
 mod sys;
 pub mod tcp;
+mod udp;
+
+#[cfg(test)]
+mod mock;
 
 pub use link::{Delivery, FlowId, Hop, Link, Outbound, Path, Scratch};
 pub use relay::Relay;

@@ -10,6 +10,7 @@
 //! removed. A flow's policy is decided when it begins and never again.
 
 mod counters;
+mod datagram;
 mod deadlines;
 mod host;
 mod table;
@@ -19,25 +20,30 @@ mod time_wait;
 
 use std::{
     collections::{VecDeque, hash_map::RandomState},
-    net::SocketAddr,
-    os::fd::{AsFd, AsRawFd},
+    hash::BuildHasher,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, AsRawFd, RawFd},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mio::{Interest, unix::SourceFd};
-use vswitch_wire::{IpProtocol, MacAddr, Refusal, Stations};
+use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal, Stations};
 
 use crate::{
-    FlowId, Link, Outbound, Path, Scratch,
+    FlowId, Hop, Link, Outbound, Path, Scratch,
     allowance::Allowance,
-    config::{Denial, Lease, RelayConfig},
+    config::{Denial, Lease, RelayConfig, Timeouts},
+    datagram::{Counters as DatagramCounters, FragmentIds},
+    echo::EchoFlow,
     listing::FlowView,
-    packet::Packet,
+    payload::Packet,
+    reassembly::{Assembly, Reassembly},
     stream::TcpFlow,
+    udp::UdpFlow,
 };
 
-pub use counters::Counters;
+use counters::Counters;
 use deadlines::Deadlines;
 use host::Host;
 use table::{Keyed, Shares, Table, Tuple};
@@ -61,7 +67,11 @@ pub struct Relay {
     unflushed: Vec<FlowId>,
     /// Flows that stopped at their budget.
     turns: VecDeque<FlowId>,
+    /// Taken out while a packet of it is handled.
+    reassembly: Option<Reassembly>,
+    fragment_ids: FragmentIds,
     counters: Counters,
+    datagram_counters: DatagramCounters,
     challenges: Allowance,
     /// Key and start of the clock of initial sequence numbers.
     secret: RandomState,
@@ -87,8 +97,23 @@ struct Flow {
 }
 
 #[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most flows are TCP's, and a box would cost a cache miss per segment"
+)]
 enum Kind {
+    Echo(EchoFlow),
     Tcp(TcpFlow),
+    Udp(UdpFlow),
+}
+
+/// How a packet came, beside what it is.
+#[derive(Debug, Clone, Copy)]
+struct Arrival {
+    endpoint: u32,
+    hop: Hop,
+    station: MacAddr,
+    offload: Offload,
 }
 
 /// What has happened to a host socket. Each is a hint that may be stale.
@@ -115,7 +140,10 @@ impl Relay {
             time_wait: TimeWait::new(config.timeouts.time_wait),
             unflushed: Vec::new(),
             turns: VecDeque::new(),
+            reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
+            fragment_ids: FragmentIds::new(secret.hash_one(FRAGMENT_IDS) as u32),
             counters: Counters::default(),
+            datagram_counters: DatagramCounters::default(),
             challenges: Allowance::per_second(CHALLENGES_PER_SECOND),
             secret,
             epoch: now,
@@ -136,23 +164,72 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
-        let Some(packet) = Packet::read(outbound.frame) else {
-            self.counters.bad_packet += 1;
+        let Outbound {
+            endpoint,
+            frame,
+            offload,
+            hop,
+        } = outbound;
+        let Ok((ethernet, bytes)) = EthernetHeader::parse(frame) else {
             return;
         };
+        let arrival = Arrival {
+            endpoint,
+            hop,
+            station: ethernet.src,
+            offload,
+        };
+        let refusal = match Packet::parse(bytes) {
+            Ok(Some(packet)) => self.handle_whole(now, arrival, &packet, scratch, link),
+            Ok(None) => self.handle_fragment(now, arrival, bytes, scratch, link),
+            Err(error) => self.count_bad(error),
+        };
+        if let Some(refusal) = refusal {
+            link.refuse(endpoint, frame, offload, refusal);
+        }
+    }
+
+    /// Returns what the container is to be told.
+    fn handle_whole(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        packet: &Packet<'_>,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Option<Refusal> {
         match packet.protocol {
-            IpProtocol::TCP => self.handle_segment(now, outbound, scratch, link),
+            IpProtocol::ICMP | IpProtocol::ICMPV6 => self.handle_echo(now, arrival, packet, scratch, link),
+            IpProtocol::TCP => self.handle_segment(now, arrival, packet, scratch, link),
+            IpProtocol::UDP => self.handle_datagram(now, arrival, packet, scratch, link),
             _ => {
                 self.counters.protocol += 1;
-                let Outbound {
-                    endpoint,
-                    frame,
-                    offload,
-                    ..
-                } = outbound;
-                link.refuse(endpoint, frame, offload, Refusal::ProtocolUnreachable);
+                Some(Refusal::ProtocolUnreachable)
             }
         }
+    }
+
+    fn handle_fragment(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        bytes: &[u8],
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Option<Refusal> {
+        let mut reassembly = self.reassembly.take()?;
+        let refusal = match reassembly.handle_packet(now, arrival.endpoint, bytes) {
+            Assembly::Complete(packet) => {
+                let arrival = Arrival {
+                    offload: Offload::NONE,
+                    ..arrival
+                };
+                self.handle_whole(now, arrival, &packet, scratch, link)
+            }
+            Assembly::Dropped | Assembly::Pending => None,
+        };
+        self.reassembly = Some(reassembly);
+        refusal
     }
 
     /// Takes readiness of a flow's socket.
@@ -167,6 +244,7 @@ impl Relay {
         // The flow may have ended since; its place may be another's, which takes this as a hint.
         let Some(flow) = self.flows.get(id) else { return };
         match flow.kind {
+            Kind::Echo(_) | Kind::Udp(_) => self.handle_datagram_ready(now, id, scratch, link),
             Kind::Tcp(_) => self.handle_stream_ready(now, id, readiness, scratch, link),
         }
     }
@@ -205,16 +283,21 @@ impl Relay {
     /// The time by which [`handle_timeout`](Self::handle_timeout) should be called; `None` if there are no
     /// flows.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadlines.next()
+        let deadlines = self.deadlines.next().into_iter();
+        let reassembly = self.reassembly.as_ref().and_then(Reassembly::poll_timeout);
+        deadlines.chain(reassembly).min()
     }
 
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        if let Some(reassembly) = &mut self.reassembly {
+            reassembly.handle_timeout(now);
+        }
         while let Some(id) = self.deadlines.take_due(now) {
-            if let Some(flow) = self.flows.get(id) {
-                match flow.kind {
-                    Kind::Tcp(_) => self.handle_stream_timeout(now, id, scratch, link),
-                }
+            match self.flows.get(id).map(|flow| &flow.kind) {
+                Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
+                Some(Kind::Tcp(_)) => self.handle_stream_timeout(now, id, scratch, link),
+                None => {}
             }
         }
     }
@@ -245,7 +328,8 @@ impl Relay {
 
     /// Every flow.
     pub fn flows(&self, now: Instant) -> impl Iterator<Item = FlowView> {
-        self.flows.iter().map(move |(_, flow)| flow.view(now))
+        let timeouts = &self.config.timeouts;
+        self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts))
     }
 
     /// Number of flows.
@@ -258,36 +342,45 @@ impl Relay {
         self.len() == 0
     }
 
-    /// What was counted since the relay began.
-    pub fn counters(&self) -> &Counters {
-        &self.counters
+    /// What was counted since the relay began, by name.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let flows = self.counters.iter().chain(self.datagram_counters.iter());
+        let fragments = self
+            .reassembly
+            .iter()
+            .flat_map(|reassembly| reassembly.counters().iter());
+        flows.chain(fragments)
     }
 
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
         match self.flows.get(id).map(|flow| &flow.kind) {
             Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
+            Some(Kind::Echo(_) | Kind::Udp(_)) => self.remove_datagram(id),
             None => {}
         }
     }
 
-    /// Tells a container that its new flow is not begun.
-    fn refuse(&mut self, outbound: &mut Outbound<'_>, refused: Refused, link: &mut impl Link) -> Answer {
-        let mut refuse = |refusal| {
-            let (endpoint, offload) = (outbound.endpoint, outbound.offload);
-            link.refuse(endpoint, outbound.frame, offload, refusal);
-            Answer::None
-        };
+    fn count_bad(&mut self, error: Malformed) -> Option<Refusal> {
+        match error {
+            Malformed::Checksum => self.counters.bad_checksum += 1,
+            _ => self.counters.bad_packet += 1,
+        }
+        None
+    }
+
+    /// What a container is told of a flow that is not begun.
+    fn answer_to(&mut self, refused: Refused) -> Answer {
         match refused {
             Refused::Impossible => {
                 self.counters.bad_packet += 1;
                 Answer::None
             }
-            Refused::Nobody => refuse(Refusal::PortUnreachable),
+            Refused::Nobody => Answer::Refusal(Refusal::PortUnreachable),
             Refused::Denied => {
                 self.counters.denied += 1;
                 match self.config.policy.denied {
                     Denial::Drop => Answer::None,
-                    Denial::Prohibited => refuse(Refusal::Prohibited),
+                    Denial::Prohibited => Answer::Refusal(Refusal::Prohibited),
                     Denial::Reset => Answer::Reset,
                 }
             }
@@ -330,10 +423,9 @@ impl Relay {
     }
 
     /// Enters a flow and its socket.
-    fn insert(&mut self, now: Instant, flow: Flow, link: &impl Link) -> Option<FlowId> {
+    fn insert(&mut self, flow: Flow, link: &impl Link) -> Option<FlowId> {
         let id = self.flows.next_id();
-        let fd = flow.socket_fd();
-        let interest = Interest::READABLE | Interest::WRITABLE;
+        let (fd, interest) = flow.socket();
         if link
             .registry()
             .register(&mut SourceFd(&fd), link.token(id), interest)
@@ -348,7 +440,7 @@ impl Relay {
             self.pending += 1;
             self.shares.of(flow.endpoint).pending += 1;
         }
-        let deadline = flow.deadline(now);
+        let deadline = flow.deadline(&self.config.timeouts);
         let id = self.flows.insert(flow);
         self.deadlines.note(id, deadline);
         Some(id)
@@ -372,10 +464,11 @@ impl Relay {
     }
 }
 
-/// What else a container is to get for a refused flow.
+/// What a container is told of a refused flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     None,
+    Refusal(Refusal),
     Reset,
 }
 
@@ -386,6 +479,17 @@ impl Keyed for Flow {
 }
 
 impl Flow {
+    /// The gateway's address of the flow's version.
+    fn gateway(&self, config: &RelayConfig) -> IpAddr {
+        let remote = self.tuple.remote.ip();
+        let mut gateways = config.gateways.iter();
+        let own = gateways.find(|gateway| gateway.is_ipv4() == remote.is_ipv4());
+        own.copied().unwrap_or(match remote {
+            IpAddr::V6(_) => IpAddr::V6(config.gateway_mac.link_local()),
+            remote => remote,
+        })
+    }
+
     fn path(&self, config: &RelayConfig) -> Path {
         Path {
             container: self.tuple.container,
@@ -398,27 +502,51 @@ impl Flow {
         }
     }
 
-    fn socket_fd(&self) -> i32 {
+    /// Its socket, and what of it is of interest.
+    fn socket(&self) -> (RawFd, Interest) {
         match &self.kind {
-            Kind::Tcp(flow) => flow.socket.as_fd().as_raw_fd(),
+            // Every datagram that leaves would make a socket writable anew.
+            Kind::Echo(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
+            Kind::Udp(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
+            Kind::Tcp(flow) => (
+                flow.socket.as_fd().as_raw_fd(),
+                Interest::READABLE | Interest::WRITABLE,
+            ),
         }
     }
 
-    fn deadline(&self, _now: Instant) -> Instant {
+    fn deadline(&self, timeouts: &Timeouts) -> Instant {
         match &self.kind {
+            Kind::Echo(flow) => flow.deadline(timeouts),
             Kind::Tcp(flow) => flow.connection.poll_timeout(),
+            Kind::Udp(flow) => flow.deadline(timeouts),
         }
     }
 
-    /// How little the flow is missed: none of TCP, whose ends would have to be told.
-    fn dispensability(&self, _now: Instant) -> Option<(bool, std::time::Duration)> {
-        match &self.kind {
-            Kind::Tcp(_) => None,
-        }
+    /// How little the flow is missed; none of TCP, whose ends would have to be told.
+    fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
+        let (is_one_way, last_activity) = match &self.kind {
+            Kind::Echo(flow) => (flow.is_one_way(), flow.last_activity()),
+            Kind::Tcp(_) => return None,
+            Kind::Udp(flow) => (flow.is_one_way(), flow.last_activity()),
+        };
+        Some((is_one_way, now.saturating_duration_since(last_activity)))
     }
 
-    fn view(&self, now: Instant) -> FlowView {
+    fn view(&self, now: Instant, timeouts: &Timeouts) -> FlowView {
         let (state, (sent, received), active, expires) = match &self.kind {
+            Kind::Echo(flow) => (
+                flow.state(),
+                (flow.sent(), flow.received()),
+                flow.last_activity(),
+                flow.deadline(timeouts),
+            ),
+            Kind::Udp(flow) => (
+                flow.state(),
+                (flow.sent(), flow.received()),
+                flow.last_activity(),
+                flow.deadline(timeouts),
+            ),
             Kind::Tcp(flow) => (
                 flow.connection.state_name(),
                 flow.connection.bytes(),
@@ -432,7 +560,11 @@ impl Flow {
             state,
             container: self.tuple.container,
             remote: self.tuple.remote,
-            target: self.target,
+            target: match &self.kind {
+                // It may be another resolver by now.
+                Kind::Udp(flow) => self.target.map(|_| flow.target()),
+                Kind::Echo(_) | Kind::Tcp(_) => self.target,
+            },
             sent,
             received,
             age: now.saturating_duration_since(self.began),
@@ -458,6 +590,9 @@ impl Drop for Relay {
         }
     }
 }
+
+/// Tells the secret of fragments' identifications from that of sequence numbers.
+const FRAGMENT_IDS: &str = "fragments";
 
 /// Challenge acknowledgments of all flows together (R-RX-10): `tcp_challenge_ack_limit` had 1000 a second before
 /// it became unlimited.

@@ -20,7 +20,7 @@ use crate::{
     allowance::Allowance,
     config::Source,
     seq::SeqNum,
-    sys::stream,
+    sys::{IntOption, stream},
     tcp::{Connection, FlowIo, Outgoing, Room, SynOptions},
 };
 
@@ -70,7 +70,7 @@ impl HostSocket {
         // Small requests must not wait for the acknowledgment of the one before: the container's own stack
         // has decided already whether to wait.
         socket.set_tcp_nodelay(true)?;
-        let peek = match stream::set_peek_offset(socket.as_fd(), 0) {
+        let peek = match IntOption::PEEK_OFFSET.set(socket.as_fd(), 0) {
             Ok(()) => Peek::Offset(0),
             Err(_) => Peek::Skip,
         };
@@ -121,7 +121,7 @@ impl HostSocket {
         };
         if *at != offset {
             let wanted = i32::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-            stream::set_peek_offset(self.socket.as_fd(), wanted)?;
+            IntOption::PEEK_OFFSET.set(self.socket.as_fd(), wanted)?;
             *at = offset;
         }
         let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
@@ -194,7 +194,7 @@ impl Source {
         };
         if let Some(address) = address {
             // R-LIM-3: the port is chosen by connect, where only the pair with the peer must be unique.
-            let _ = stream::bind_address_only(socket.as_fd());
+            let _ = IntOption::BIND_ADDRESS_NO_PORT.set(socket.as_fd(), 1);
             socket.bind(&SocketAddr::new(address, 0).into())?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use std::{
     time::Instant,
 };
 
+use ipnet::IpNet;
 use mio::{Registry, Token};
 use vswitch_proxy::{
     Delivery, FlowId, Link, Relay, Scratch,
@@ -50,6 +51,7 @@ impl Network {
         let engine = Engine::new(now, &spec)?;
         let config = spec.uplink.as_ref().map(|uplink| RelayConfig {
             gateway_mac: spec.gateway_mac,
+            gateways: spec.gateways.iter().map(IpNet::addr).collect(),
             mtu: spec.mtu,
             policy: uplink.policy,
             source: uplink.source.clone(),
@@ -152,7 +154,7 @@ impl Network {
     pub(super) fn ports(&self) -> Vec<PortRow> {
         let mut rows: Vec<_> = self.engine.ports(self.spec.id).collect();
         if let (Some(relay), Some(gateway)) = (&self.relay, rows.first_mut()) {
-            let counters = relay.counters().iter();
+            let counters = relay.counters();
             gateway.other.extend(counters.filter(|&(_, count)| count > 0));
         }
         rows

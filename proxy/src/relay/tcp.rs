@@ -2,18 +2,19 @@
 
 use std::{hash::BuildHasher, io, net::SocketAddr, time::Instant};
 
-use vswitch_wire::{Ipv4Header, Ipv6Header, Stations, TcpFlags, TcpHeader, TcpSegment};
+use vswitch_wire::{
+    Ipv4Header, Ipv6Header, MacAddr, Malformed, Offload, Refusal, Stations, TcpFlags, TcpHeader, TcpSegment,
+};
 
 use super::{
-    Answer, Flow, Kind, Readiness, Relay,
+    Answer, Arrival, Flow, Kind, Readiness, Relay,
     table::Tuple,
     target::{self, Target, Wish},
 };
 use crate::{
-    FlowId, Link, Outbound, Path, Scratch,
-    link::Hop,
+    FlowId, Link, Path, Scratch,
     listing::Protocol,
-    packet::Packet,
+    payload::Packet,
     seq::SeqNum,
     stream::{self, HostSocket, StreamIo, TcpFlow},
     tcp::{Connection, End, Outgoing, Settings},
@@ -23,108 +24,84 @@ impl Relay {
     pub(super) fn handle_segment(
         &mut self,
         now: Instant,
-        mut outbound: Outbound<'_>,
+        arrival: Arrival,
+        packet: &Packet<'_>,
         scratch: &mut Scratch,
         link: &mut impl Link,
-    ) {
-        let Some((tuple, segment, packet)) = self.read_segment(&outbound) else {
-            return;
+    ) -> Option<Refusal> {
+        let segment = match read_segment(packet, &arrival.offload) {
+            Ok(segment) => segment,
+            Err(error) => return self.count_bad(error),
         };
-        if let Some(id) = self.flows.find(&tuple) {
-            let replaced = self.with_stream(now, id, scratch, link, |connection, io| {
-                connection.handle_segment(now, &segment, io);
-            });
-            if replaced != Some(End::Replaced) {
-                return;
-            }
-        }
-        let (flags, seq) = (segment.header().flags(), SeqNum(segment.header().sequence()));
-        let is_syn = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
-        if let Some(closed) = self.time_wait.find(now, &tuple) {
-            if is_syn && closed.ack.lt(seq) {
-                // RFC 1122 §4.2.2.13: a new connection may begin at once if its numbers are larger.
-                self.time_wait.remove(&tuple);
-            } else if flags.contains(TcpFlags::RST) {
-                return;
-            } else {
-                let ack = Answered {
-                    seq: closed.seq,
-                    ack: closed.ack,
-                    flags: TcpFlags::ACK,
-                };
-                return self.answer(&packet, &tuple, ack, scratch, link);
-            }
-        }
-        if flags.contains(TcpFlags::RST) {
-            return;
-        }
-        if !is_syn {
-            return self.handle_stray(now, outbound.endpoint, (&packet, &segment), &tuple, scratch, link);
-        }
-        let hop = outbound.hop;
-        match self.open_stream(now, (outbound.endpoint, hop), &packet, &segment, link) {
-            Ok(opened) => {
-                if let Some((id, connected)) = opened {
-                    self.settle_connect(now, id, connected, scratch, link);
-                }
-            }
-            Err(refused) => {
-                if self.refuse(&mut outbound, refused, link) == Answer::Reset
-                    && let Some((tuple, segment, packet)) = self.read_segment(&outbound)
-                {
-                    let reset = Answered::refusal(&segment);
-                    self.answer(&packet, &tuple, reset, scratch, link);
-                }
-            }
-        }
-    }
-
-    /// A segment with valid checksum between addresses and ports that can have a connection.
-    fn read_segment<'a>(
-        &mut self,
-        outbound: &'a Outbound<'_>,
-    ) -> Option<(Tuple, TcpSegment<'a>, Packet<'a>)> {
-        let read = || {
-            let packet = Packet::read(outbound.frame).filter(|packet| packet.fragment.is_none())?;
-            let segment = TcpSegment::parse(packet.load).ok()?;
-            let (src, dst) = (segment.header().src_port(), segment.header().dst_port());
-            (src != 0 && dst != 0).then_some((packet, segment))
-        };
-        let Some((packet, segment)) = read() else {
-            self.counters.bad_packet += 1;
-            return None;
-        };
-        let is_unfinished = outbound.offload.checksum.is_some() || outbound.offload.data_valid;
-        if !is_unfinished && !segment.has_valid_checksum(packet.pseudo_header()) {
-            self.counters.bad_checksum += 1;
-            return None;
-        }
         let tuple = Tuple {
             protocol: Protocol::Tcp,
             container: SocketAddr::new(packet.src, segment.header().src_port()),
             remote: SocketAddr::new(packet.dst, segment.header().dst_port()),
         };
-        Some((tuple, segment, packet))
+        if let Some(id) = self.flows.find(&tuple) {
+            let end = self.with_stream(now, id, scratch, link, |connection, io| {
+                connection.handle_segment(now, &segment, io);
+            });
+            if end != Some(End::Replaced) {
+                return None;
+            }
+        }
+        let (flags, seq) = (segment.header().flags(), SeqNum(segment.header().sequence()));
+        let is_syn = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
+        let closed = self.time_wait.find(now, &tuple);
+        if flags.contains(TcpFlags::RST) {
+            return None;
+        }
+        match closed {
+            // RFC 1122 §4.2.2.13: a new connection may begin at once if its numbers are larger.
+            Some(closed) if is_syn && closed.ack.lt(seq) => self.time_wait.remove(&tuple),
+            Some(closed) => {
+                let ack = Answered {
+                    seq: closed.seq,
+                    ack: closed.ack,
+                    flags: TcpFlags::ACK,
+                };
+                self.answer(arrival.station, &tuple, ack, scratch, link);
+                return None;
+            }
+            None => {}
+        }
+        if !is_syn {
+            self.handle_stray(now, arrival, (&tuple, &segment), scratch, link);
+            return None;
+        }
+        match self.open_stream(now, arrival, packet, (tuple, &segment), link) {
+            Ok(None) => None,
+            Ok(Some((id, connected))) => {
+                self.settle_connect(now, id, connected, scratch, link);
+                None
+            }
+            Err(refused) => match self.answer_to(refused) {
+                Answer::None => None,
+                Answer::Refusal(refusal) => Some(refusal),
+                Answer::Reset => {
+                    let reset = Answered::refusal(&segment);
+                    self.answer(arrival.station, &tuple, reset, scratch, link);
+                    None
+                }
+            },
+        }
     }
 
     /// Begins a connection. `None` if a limit forbids it, which the container takes for a lost SYN.
     fn open_stream(
         &mut self,
         now: Instant,
-        (endpoint, hop): (u32, Hop),
+        arrival: Arrival,
         packet: &Packet<'_>,
-        syn: &TcpSegment<'_>,
+        (tuple, syn): (Tuple, &TcpSegment<'_>),
         link: &mut impl Link,
     ) -> Result<Option<(FlowId, io::Result<bool>)>, target::Refused> {
-        let tuple = Tuple {
-            protocol: Protocol::Tcp,
-            container: SocketAddr::new(packet.src, syn.header().src_port()),
-            remote: SocketAddr::new(packet.dst, syn.header().dst_port()),
-        };
+        let endpoint = arrival.endpoint;
         let resolver = self.resolvers.first().copied();
         let wish = Wish {
             protocol: Protocol::Tcp,
-            hop,
+            hop: arrival.hop,
             remote: tuple.remote,
         };
         let target = match wish.target(now, &self.config.policy, &mut self.host, resolver)? {
@@ -140,18 +117,15 @@ impl Relay {
             return Ok(None);
         };
         let to = target.unwrap_or(tuple.remote);
-        let socket = match HostSocket::open(to, &self.config.source, packet.traffic_class & DSCP) {
-            Ok(socket) => socket,
-            Err(_) => {
-                self.counters.no_descriptor += 1;
-                return Ok(None);
-            }
+        let Ok(socket) = HostSocket::open(to, &self.config.source, packet.headers.class & DSCP) else {
+            self.counters.no_descriptor += 1;
+            return Ok(None);
         };
         let settings = self.settings(now, &tuple);
         let flow = Flow {
             tuple,
             endpoint,
-            station: packet.station,
+            station: arrival.station,
             target,
             began: now,
             pending: true,
@@ -164,7 +138,7 @@ impl Relay {
             _descriptor: descriptor,
         };
         // R-OUT-9: in the poll set before the connect, so that no completion is missed.
-        let Some(id) = self.insert(now, flow, link) else {
+        let Some(id) = self.insert(flow, link) else {
             return Ok(None);
         };
         let connected = match self.flows.get(id).map(|flow| &flow.kind) {
@@ -305,7 +279,9 @@ impl Relay {
     ) -> Option<End> {
         let flow = self.flows.get_mut(id)?;
         let path = flow.path(&self.config);
-        let Kind::Tcp(TcpFlow { connection, socket }) = &mut flow.kind;
+        let Kind::Tcp(TcpFlow { connection, socket }) = &mut flow.kind else {
+            return None;
+        };
         let token = link.token(id);
         let mut io = StreamIo {
             socket,
@@ -343,7 +319,9 @@ impl Relay {
     fn finish_stream(&mut self, now: Instant, id: FlowId, end: End) {
         let Some(flow) = self.remove(id) else { return };
         let tuple = flow.tuple;
-        let Kind::Tcp(TcpFlow { connection, socket }) = flow.kind;
+        let Kind::Tcp(TcpFlow { connection, socket }) = flow.kind else {
+            return;
+        };
         match end {
             End::Closed { time_wait: true } => self.time_wait.insert(now, tuple, connection.sequence()),
             End::Closed { time_wait: false } => {}
@@ -357,24 +335,24 @@ impl Relay {
     fn handle_stray(
         &mut self,
         now: Instant,
-        endpoint: u32,
-        (packet, segment): (&Packet<'_>, &TcpSegment<'_>),
-        tuple: &Tuple,
+        arrival: Arrival,
+        (tuple, segment): (&Tuple, &TcpSegment<'_>),
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
-        if !target::is_possible(packet.dst) || !self.shares.of(endpoint).strays.take(now) {
+        let is_allowed = self.shares.of(arrival.endpoint).strays.take(now);
+        if !target::is_possible(tuple.remote.ip()) || !is_allowed {
             return;
         }
         self.counters.stray += 1;
         let reset = Answered::refusal(segment);
-        self.answer(packet, tuple, reset, scratch, link);
+        self.answer(arrival.station, tuple, reset, scratch, link);
     }
 
     /// Sends a segment without a flow.
     fn answer(
         &mut self,
-        packet: &Packet<'_>,
+        station: MacAddr,
         tuple: &Tuple,
         answered: Answered,
         scratch: &mut Scratch,
@@ -385,7 +363,7 @@ impl Relay {
             remote: tuple.remote,
             stations: Stations {
                 src: self.config.gateway_mac,
-                dst: packet.station,
+                dst: station,
             },
             mtu: self.config.mtu,
         };
@@ -402,6 +380,20 @@ impl Relay {
             link.send(&mut scratch.frame[..len], offload);
         }
     }
+}
+
+/// Reads a segment between ports that can have a connection. We are where the container's checksum ends, so
+/// a complete one is verified.
+fn read_segment<'a>(packet: &Packet<'a>, offload: &Offload) -> Result<TcpSegment<'a>, Malformed> {
+    let segment = TcpSegment::parse(packet.body)?;
+    if segment.header().src_port() == 0 || segment.header().dst_port() == 0 {
+        return Err(Malformed::Length);
+    }
+    let is_complete = offload.checksum.is_none() && !offload.data_valid;
+    if is_complete && !segment.has_valid_checksum(packet.pseudo_header(packet.body.len() as u32)) {
+        return Err(Malformed::Checksum);
+    }
+    Ok(segment)
 }
 
 /// What a segment of no flow is answered with.

@@ -31,14 +31,6 @@ pub(crate) fn discard(socket: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
     usize::try_from(removed).map_err(|_| io::Error::last_os_error())
 }
 
-/// Sets where the next peek begins (`SO_PEEK_OFF`, socket(7)); for TCP since Linux 6.9.
-///
-/// # Errors
-/// `EOPNOTSUPP` on older kernels.
-pub(crate) fn set_peek_offset(socket: BorrowedFd<'_>, offset: c_int) -> io::Result<()> {
-    set_option(socket, libc::SOL_SOCKET, libc::SO_PEEK_OFF, offset)
-}
-
 /// Copies what lies `skip` bytes behind the start of the receive queue to `into`, on kernels that can only peek
 /// at the start: everything before goes to `waste`, again and again. Returns the bytes copied, those to
 /// `waste` included.
@@ -85,28 +77,6 @@ pub(crate) fn peek_behind(
         )
     };
     usize::try_from(copied).map_err(|_| io::Error::last_os_error())
-}
-
-/// Lets `connect` choose the port of a bound socket (`IP_BIND_ADDRESS_NO_PORT`, ip(7)), for both families.
-///
-/// # Errors
-/// The kernel's.
-pub(crate) fn bind_address_only(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set_option(socket, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)
-}
-
-fn set_option(socket: BorrowedFd<'_>, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
-    // SAFETY: the kernel reads one int through the pointer, and `value` lives for the whole call.
-    check(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast::<c_void>(),
-            size_of_val(&value) as socklen_t,
-        )
-    })?;
-    Ok(())
 }
 
 /// Bytes that a socket may queue for sending, and those that it has queued, both with the kernel's own

@@ -1,0 +1,258 @@
+//! UDP and echo flows of a relay: which datagram belongs to which, and what begins or ends one.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+
+use vswitch_wire::Refusal;
+
+use super::{
+    Answer, Arrival, Flow, Kind, Relay,
+    table::Tuple,
+    target::{Target, Wish},
+};
+use crate::{
+    FlowId, Link, Scratch, datagram::Inbound, datagram_socket::Progress, echo::EchoFlow, errors,
+    listing::Protocol, payload::Packet, udp::UdpFlow,
+};
+
+impl Relay {
+    /// Takes a UDP datagram, or several in a super-frame. Returns what the container is to be told.
+    pub(super) fn handle_datagram(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        packet: &Packet<'_>,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Option<Refusal> {
+        let datagram = match packet.datagram(&arrival.offload) {
+            Ok(datagram) => datagram,
+            Err(error) => return self.count_bad(error),
+        };
+        // RFC 768: a source port of 0 expects no reply, which a flow is there for.
+        if datagram.src_port == 0 || datagram.dst_port == 0 {
+            self.counters.bad_packet += 1;
+            return None;
+        }
+        let tuple = Tuple {
+            protocol: Protocol::Udp,
+            container: SocketAddr::new(packet.src, datagram.src_port),
+            remote: SocketAddr::new(packet.dst, datagram.dst_port),
+        };
+        let id = match self.flows.find(&tuple) {
+            Some(id) => id,
+            None => match self.open_datagrams(now, arrival, tuple, link) {
+                Ok(id) => id,
+                Err(refusal) => return refusal,
+            },
+        };
+        if self.is_query_refused(id) {
+            return None;
+        }
+        let resolvers = Arc::clone(&self.resolvers);
+        self.with_datagrams(now, id, scratch, link, |flow, inbound, scratch| match flow {
+            Kind::Udp(flow) => {
+                flow.set_resolvers(&resolvers);
+                flow.handle_datagram(now, &datagram, inbound, scratch)
+            }
+            Kind::Echo(_) | Kind::Tcp(_) => None,
+        })
+        .flatten()
+    }
+
+    /// Takes an echo request; other messages of containers are nobody's (R-ICMP-3). Returns what the
+    /// container is to be told.
+    pub(super) fn handle_echo(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        packet: &Packet<'_>,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Option<Refusal> {
+        let request = match packet.echo_request() {
+            Ok(Some(request)) => request,
+            Ok(None) => {
+                self.counters.protocol += 1;
+                return None;
+            }
+            Err(error) => return self.count_bad(error),
+        };
+        let protocol = match packet.src {
+            std::net::IpAddr::V4(_) => Protocol::Icmp,
+            std::net::IpAddr::V6(_) => Protocol::Icmpv6,
+        };
+        let tuple = Tuple {
+            protocol,
+            container: SocketAddr::new(packet.src, request.echo.id),
+            remote: SocketAddr::new(packet.dst, 0),
+        };
+        let id = match self.flows.find(&tuple) {
+            Some(id) => id,
+            None => match self.open_datagrams(now, arrival, tuple, link) {
+                Ok(id) => id,
+                Err(refusal) => return refusal,
+            },
+        };
+        self.with_datagrams(now, id, scratch, link, |flow, inbound, scratch| match flow {
+            Kind::Echo(flow) => flow.handle_request(now, &request, inbound, scratch),
+            Kind::Tcp(_) | Kind::Udp(_) => None,
+        })
+        .flatten()
+    }
+
+    /// Begins a flow of datagrams or pings. The error is what the container is to be told, if anything.
+    fn open_datagrams(
+        &mut self,
+        now: Instant,
+        arrival: Arrival,
+        tuple: Tuple,
+        link: &mut impl Link,
+    ) -> Result<FlowId, Option<Refusal>> {
+        let wish = Wish {
+            protocol: tuple.protocol,
+            hop: arrival.hop,
+            remote: tuple.remote,
+        };
+        let resolver = self.resolvers.first().copied();
+        let target = match wish.target(now, &self.config.policy, &mut self.host, resolver) {
+            Ok(target) => target,
+            Err(refused) => {
+                return Err(match self.answer_to(refused) {
+                    Answer::None => None,
+                    Answer::Refusal(refusal) => Some(refusal),
+                    // A reset is TCP's.
+                    Answer::Reset => Some(Refusal::Prohibited),
+                });
+            }
+        };
+        let descriptor = self.make_room(now, arrival.endpoint).ok_or(None)?;
+        let opened = self.open_datagram_socket(now, &tuple, &target);
+        let kind = opened.map_err(|error| {
+            let refusal = errors::refusal(&error);
+            if refusal.is_none() {
+                self.counters.no_descriptor += 1;
+            }
+            refusal
+        })?;
+        let flow = Flow {
+            tuple,
+            endpoint: arrival.endpoint,
+            station: arrival.station,
+            target: match target {
+                Target::Itself => None,
+                Target::Host(address) | Target::Resolver(address) => Some(address),
+            },
+            began: now,
+            pending: false,
+            unflushed: false,
+            turn: false,
+            kind,
+            _descriptor: descriptor,
+        };
+        self.insert(flow, link).ok_or(None)
+    }
+
+    fn open_datagram_socket(&self, now: Instant, tuple: &Tuple, target: &Target) -> io::Result<Kind> {
+        let source = &self.config.source;
+        if let Target::Resolver(_) = target {
+            return UdpFlow::open_query(now, &self.resolvers, source).map(Kind::Udp);
+        }
+        let to = match *target {
+            Target::Host(address) => address,
+            _ => tuple.remote,
+        };
+        match tuple.protocol {
+            Protocol::Icmp | Protocol::Icmpv6 => EchoFlow::open(now, to, source).map(Kind::Echo),
+            Protocol::Tcp | Protocol::Udp => UdpFlow::open(now, to, source).map(Kind::Udp),
+        }
+    }
+
+    /// Whether a query is one too many (R-DNS-3).
+    fn is_query_refused(&mut self, id: FlowId) -> bool {
+        let Some(flow) = self.flows.get(id) else {
+            return true;
+        };
+        let is_query = flow.target.is_some() && flow.tuple.remote.port() == super::target::DNS;
+        let endpoint = flow.endpoint;
+        let is_refused =
+            is_query && self.shares.of(endpoint).queries >= self.config.limits.queries_per_endpoint;
+        self.counters.limit_queries += u64::from(is_refused);
+        is_refused
+    }
+
+    pub(super) fn handle_datagram_ready(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        let progress = self.with_datagrams(now, id, scratch, link, |flow, inbound, scratch| match flow {
+            Kind::Echo(flow) => flow.handle_ready(now, inbound, scratch),
+            Kind::Udp(flow) => flow.handle_ready(now, inbound, scratch),
+            Kind::Tcp(_) => Progress::Drained,
+        });
+        if progress == Some(Progress::More)
+            && let Some(flow) = self.flows.get_mut(id)
+            && !std::mem::replace(&mut flow.turn, true)
+        {
+            self.turns.push_back(id);
+        }
+    }
+
+    pub(super) fn handle_datagram_timeout(&mut self, now: Instant, id: FlowId) {
+        let Some(flow) = self.flows.get(id) else { return };
+        let deadline = flow.deadline(&self.config.timeouts);
+        match deadline <= now {
+            true => self.remove_datagram(id),
+            false => self.deadlines.note(id, deadline),
+        }
+    }
+
+    /// Ends a flow of which nobody has to be told.
+    pub(super) fn remove_datagram(&mut self, id: FlowId) {
+        if let Some(flow) = self.remove(id) {
+            self.shares.of(flow.endpoint).queries -= flow.outstanding_queries();
+        }
+    }
+
+    /// Lets a flow act, and does what follows from its new state.
+    fn with_datagrams<L: Link, R>(
+        &mut self,
+        now: Instant,
+        id: FlowId,
+        scratch: &mut Scratch,
+        link: &mut L,
+        act: impl FnOnce(&mut Kind, &mut Inbound<'_, L>, &mut Scratch) -> R,
+    ) -> Option<R> {
+        let flow = self.flows.get_mut(id)?;
+        let path = flow.path(&self.config);
+        let mut inbound = Inbound {
+            link,
+            gateway: flow.gateway(&self.config),
+            path: &path,
+            ids: &mut self.fragment_ids,
+            counters: &mut self.datagram_counters,
+        };
+        let before = (flow.outstanding_queries(), flow.dispensability(now));
+        let result = act(&mut flow.kind, &mut inbound, scratch);
+        let after = (flow.outstanding_queries(), flow.dispensability(now));
+        let share = self.shares.of(flow.endpoint);
+        share.queries = share.queries + after.0 - before.0;
+        if let (Some((true, _)), Some((false, _))) = (before.1, after.1) {
+            // Only what nobody answers counts against the rate of new flows.
+            share.new.give_back();
+        }
+        self.deadlines.note(id, flow.deadline(&self.config.timeouts));
+        Some(result)
+    }
+}
+
+impl Flow {
+    fn outstanding_queries(&self) -> usize {
+        match &self.kind {
+            Kind::Udp(flow) => flow.outstanding_queries(),
+            Kind::Echo(_) | Kind::Tcp(_) => 0,
+        }
+    }
+}
