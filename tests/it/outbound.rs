@@ -87,6 +87,15 @@ impl Scene {
         agent
     }
 
+    /// A counter, of all the network's ports.
+    #[track_caller]
+    fn counter(&self, name: &str) -> u64 {
+        let rows = self.daemon.json("stats lan");
+        let rows = rows.as_array().expect("a list");
+        // Those that are zero are not there.
+        rows.iter().filter_map(|row| row["Counters"][name].as_u64()).sum()
+    }
+
     /// How many descriptors the daemon has open.
     fn descriptors(&self) -> usize {
         let directory = format!("/proc/{}/fd", self.daemon.pid());

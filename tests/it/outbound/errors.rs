@@ -31,6 +31,11 @@ fn r_out_2_a_refused_connection_is_refused() {
 #[test]
 fn r_out_2_an_unreachable_destination_is_unreachable() {
     let Some(scene) = Scene::new("") else { return };
+    assert_eq!(
+        fails_soon(&scene, (BOTH[0], CLOSED).into()),
+        "ConnectionRefused",
+        "not everything"
+    );
     for address in UNREACHABLE {
         let word = fails_soon(&scene, (address, 80).into());
         assert!(
@@ -55,6 +60,11 @@ fn r_out_2_a_router_that_knows_no_way_is_heard() {
     scene
         .outside
         .ok(Place::Host, "ip route del unreachable 2001:db8:dead::/48");
+    assert_eq!(
+        fails_soon(&scene, (BOTH[0], CLOSED).into()),
+        "ConnectionRefused",
+        "not everything"
+    );
     for address in UNREACHABLE {
         let word = fails_soon(&scene, (address, 80).into());
         assert!(

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::Value;
 
-use super::{BOX4, BOX6, GATEWAYS, Scene};
+use super::{BOX4, BOX6, GATEWAYS, Scene, assert_denied};
 use crate::support::{
     agent::{Role, Service},
     daemon::{PATIENCE, text},
@@ -85,6 +85,22 @@ fn flows_can_be_listed_while_there_are_none() {
     assert_eq!(scene.daemon.json("flows"), Value::Array(Vec::new()));
     assert_eq!(scene.daemon.ok("flows box").lines().count(), 1, "a header");
     scene.daemon.refused("flows nosuch");
+}
+
+#[test]
+fn flows_and_denials_are_counted_at_the_gateways_port() {
+    let Some(scene) = Scene::new("") else { return };
+    assert_eq!(scene.counter("relay_flows"), 0);
+    let (_server, port) = scene.serve(Place::Outside, Service::Echo);
+    for address in BOTH {
+        assert_eq!(scene.reach((address, port).into()), "connected");
+    }
+    assert_eq!(scene.counter("relay_flows"), 2);
+    assert_eq!(scene.counter("relay_denied"), 0);
+    let to = SocketAddr::new(HOST4.into(), port);
+    assert_denied(&scene.reach(to), to);
+    assert!(scene.counter("relay_denied") > 0);
+    assert_eq!(scene.counter("relay_flows"), 2);
 }
 
 /// The flow of a protocol to a destination.

@@ -11,6 +11,7 @@ use crate::support::{
 #[test]
 fn r_lim_6_the_hosts_loopback_is_closed_by_default() {
     let Some(scene) = Scene::new("") else { return };
+    assert_leads_out(&scene);
     for (loopback, gateway) in LOOPBACK.into_iter().zip(GATEWAYS) {
         let (_server, port) = on(&scene.outside, loopback);
         assert_eq!(
@@ -136,6 +137,7 @@ fn r_lim_6_another_networks_containers_are_not_reached_by_the_way_out() {
     scene
         .daemon
         .run("neighbour", "--network other --ip 10.91.0.2 --ip6 fd91::2");
+    assert_leads_out(&scene);
     // Somebody outside has the same addresses.
     let (_server, port) = scene.serve(Place::Outside, Service::Echo);
     for address in ["10.91.0.2", "fd91::2"] {
@@ -181,12 +183,10 @@ fn flows_leave_by_the_address_that_the_network_names() {
 fn flows_leave_by_the_interface_that_the_network_names() {
     for (interface, reached) in [("out0", true), ("dead0", false)] {
         let Some(outside) = Outside::new() else { return };
-        // Routes of another table lead nowhere from there, and say so.
+        // A cable to nobody.
         outside.ok(
             Place::Host,
-            "ip link add dead0 type dummy; ip link set dead0 up; ip route add unreachable default table 7; \
-             ip rule add oif dead0 lookup 7; ip -6 rule add oif dead0 lookup 7; \
-             ip -6 route add unreachable default table 7",
+            "ip link add dead0 type veth peer name dead1; ip link set dead0 up; ip link set dead1 up",
         );
         let Some(scene) = Scene::on(outside, &format!("-o outbound_interface={interface}")) else {
             return;
@@ -197,6 +197,13 @@ fn flows_leave_by_the_interface_that_the_network_names() {
             assert_eq!(word == "connected", reached, "{interface}, {address}: {word}");
         }
     }
+}
+
+/// What is closed shall not be so because everything is.
+#[track_caller]
+fn assert_leads_out(scene: &Scene) {
+    let (_server, port) = scene.serve(Place::Outside, Service::Echo);
+    assert_eq!(scene.reach((OUTSIDE4, port).into()), "connected", "outside");
 }
 
 /// A server on one address.
