@@ -93,7 +93,7 @@ impl Scene {
         let rows = self.daemon.json("stats lan");
         let rows = rows.as_array().expect("a list");
         // Those that are zero are not there.
-        rows.iter().filter_map(|row| row["Counters"][name].as_u64()).sum()
+        rows.iter().filter_map(|row| row["Other"][name].as_u64()).sum()
     }
 
     /// How many descriptors the daemon has open.

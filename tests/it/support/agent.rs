@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use vswitch_wire::MacAddr;
 
 pub(crate) use resolver::Transport;
-pub(crate) use streams::{Dialogue, Service};
+pub(crate) use streams::{Dialogue, PAGE, Service};
 
 use super::{daemon::PATIENCE, hostile};
 

@@ -157,7 +157,7 @@ impl Outside {
 
     /// Runs a shell's commands, up to the first that fails.
     pub(crate) fn sh(&self, place: Place, script: &str) -> Outcome {
-        Outcome::of(behind(&self.space(place).entry, "sh").args(["-ec", script]))
+        Outcome::of(self.command(place, "sh").args(["-ec", script]))
     }
 
     /// The same; they must succeed.
@@ -171,9 +171,14 @@ impl Outside {
     /// Starts this program to play a role.
     pub(crate) fn agent(&self, place: Place, role: &Role) -> Agent {
         let (variable, words) = role.command();
-        let mut command = behind(&self.space(place).entry, "env");
+        let mut command = self.command(place, "env");
         command.arg(variable).args(words);
         Agent::spawn(command)
+    }
+
+    /// A command that runs a program.
+    pub(crate) fn command(&self, place: Place, program: &str) -> Command {
+        behind(&self.space(place).entry, program)
     }
 
     /// Starts a server that first says its port; the agent and the port.
