@@ -1,9 +1,11 @@
 //! UDP conversations with servers outside.
 
-use super::Scene;
+use std::net::SocketAddr;
+
+use super::{GATEWAYS, Scene};
 use crate::support::{
     agent::Role,
-    outside::{ANY, BOTH, HOST4, HOST6, Place},
+    outside::{ANY, BOTH, FAR4, HOST4, HOST6, Place},
 };
 
 #[test]
@@ -25,27 +27,36 @@ fn datagrams_of_every_size_come_back() {
 }
 
 #[test]
-fn many_datagrams_of_one_conversation_stay_in_one_flow() {
+fn r_udp_1_the_datagrams_of_one_conversation_are_one_flow() {
     let Some(scene) = Scene::new("") else { return };
-    let (server, port) = scene.outside.server(Place::Far, &Role::UdpEcho { at: ANY });
-    let to = (crate::support::outside::FAR4, port).into();
+    let (_server, port) = scene.outside.server(Place::Far, &Role::UdpEcho { at: ANY });
+    let to = SocketAddr::new(FAR4.into(), port);
     let sizes = (0..500).map(|size| size * 7 % 1400).collect();
     assert_eq!(scene.daemon.act("box", &Role::Datagrams { to, sizes }), "500");
-    server.word();
-    let (_server, port) = scene.outside.server(Place::Host, &Role::UdpEcho { at: ANY });
-    let to = (super::GATEWAYS[0], port).into();
+    let flows = scene.daemon.json("flows box");
+    let remotes = flows
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|flow| &flow["Remote"]);
     assert_eq!(
-        scene.daemon.act(
-            "box",
-            &Role::Datagrams {
-                to,
-                sizes: vec![1, 2]
-            }
-        ),
-        "2",
-        "the host's"
+        remotes.filter(|&remote| *remote == to.to_string()).count(),
+        1,
+        "{flows}"
     );
-    drop(server);
+}
+
+#[test]
+fn the_hosts_own_services_answer_datagrams_at_the_gateways_address() {
+    let Some(scene) = Scene::new("") else { return };
+    let (_server, port) = scene.outside.server(Place::Host, &Role::UdpEcho { at: ANY });
+    for gateway in GATEWAYS {
+        let role = Role::Datagrams {
+            to: (gateway, port).into(),
+            sizes: vec![1, 2000],
+        };
+        assert_eq!(scene.daemon.act("box", &role), "2", "{gateway}");
+    }
 }
 
 #[test]

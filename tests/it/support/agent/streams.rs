@@ -62,6 +62,8 @@ pub(crate) enum Dialogue {
 /// Serves for ever.
 pub(super) fn serve(at: SocketAddr, service: &Service) -> io::Result<String> {
     let listener = TcpListener::bind(at)?;
+    // Hundreds may come at once; the kernel's limit (somaxconn) is higher.
+    SockRef::from(&listener).listen(1024)?;
     say(listener.local_addr()?.port());
     thread::scope(|scope| {
         loop {
