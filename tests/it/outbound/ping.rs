@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use super::{GATEWAYS, Scene};
 use crate::support::{
     agent::Service,
-    daemon::{Outcome, split},
+    daemon::{Outcome, PATIENCE, split},
     outside::{BOTH, FAR4, FAR6, OUTSIDE4, OUTSIDE6, Place, UNREACHABLE},
-    skip,
+    skip, within,
 };
 
 #[test]
@@ -16,6 +16,24 @@ fn machines_outside_answer_echo_requests() {
     for address in BOTH.into_iter().chain([FAR4.into(), FAR6.into()]) {
         scene.daemon.ping("box", &address.to_string());
     }
+}
+
+#[test]
+fn r_icmp_1_a_host_that_forbids_pings_is_an_error_and_says_what_to_do() {
+    let Some(scene) = Scene::new("") else { return };
+    // A fresh host's setting: nobody.
+    scene
+        .outside
+        .ok(Place::Host, "echo 1 0 >/proc/sys/net/ipv4/ping_group_range");
+    for address in BOTH {
+        scene.daemon.no_ping("box", &address.to_string());
+    }
+    for gateway in GATEWAYS {
+        scene.daemon.ping("box", &gateway.to_string());
+    }
+    within(PATIENCE, "the log names the setting", || {
+        scene.daemon.log().contains("net.ipv4.ping_group_range")
+    });
 }
 
 #[test]

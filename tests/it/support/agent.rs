@@ -46,6 +46,12 @@ pub(crate) enum Role {
     Flood { interface: String, victim: Ipv4Addr },
     /// Sends a frame of an unknown protocol to a station.
     Knock { interface: String, station: [u8; 6] },
+    /// Sends 20 000 packets that no sane host sends by a router to these destinations.
+    Nonsense {
+        interface: String,
+        station: [u8; 6],
+        to: Vec<SocketAddr>,
+    },
     /// Asks a resolver for a name's IPv4 addresses; says the code, how many there are and the first,
     /// or how it failed.
     Query {
@@ -112,6 +118,11 @@ impl Role {
             Self::Knock { interface, station } => {
                 hostile::knock(&interface, MacAddr(station)).map(|()| "sent".to_owned())
             }
+            Self::Nonsense {
+                interface,
+                station,
+                to,
+            } => hostile::nonsense(&interface, MacAddr(station), &to).map(|packets| packets.to_string()),
             Self::Query {
                 server,
                 name,
