@@ -117,11 +117,15 @@ impl Dice {
         let port = 2000 + u16::from(self.byte() % 16);
         let mut frame = Vec::new();
         match self.below(8) {
-            0 => builder.udp(port, to.port()).write(&mut frame, &payload),
-            1 => builder.icmpv4_raw(8, 0, [0; 4]).write(&mut frame, &payload),
-            2 => builder
-                .icmpv6_raw(self.byte(), self.byte(), [0; 4])
-                .write(&mut frame, &payload),
+            0 if to.is_ipv4() => {
+                let [kind, code] = [self.byte() % 16, self.byte() % 16];
+                builder.icmpv4_raw(kind, code, [0; 4]).write(&mut frame, &payload)
+            }
+            0 => {
+                let [kind, code] = [self.byte(), self.byte() % 8];
+                builder.icmpv6_raw(kind, code, [0; 4]).write(&mut frame, &payload)
+            }
+            1 => builder.udp(port, to.port()).write(&mut frame, &payload),
             _ => {
                 let mut tcp = TcpHeader::new(port, to.port(), self.word(), self.byte().into());
                 tcp.acknowledgment_number = self.word();
