@@ -7,7 +7,7 @@ use super::{
     ping::{in_box, installed},
 };
 use crate::support::{
-    agent::{Agent, Role, Transport},
+    agent::{Agent, PAGE, Role, Service, Transport},
     daemon::PATIENCE,
     outside::{ANY, BOTH, FAR4, OUTSIDE4, Outside, Place, UNREACHABLE},
     within,
@@ -52,6 +52,26 @@ fn r_dns_1_dig_gets_answers_of_every_size() {
         assert_eq!(dig("big.test").lines().count(), 60, "EDNS");
         assert_eq!(dig("+noedns big.test").lines().count(), 60, "truncated, then TCP");
     }
+}
+
+#[test]
+fn programs_resolve_names_without_being_told_where() {
+    let Some(outside) = Outside::new() else { return };
+    let _resolver = resolver(&outside, Place::Outside, DNS, OUTSIDE4);
+    outside.resolve_by(&[OUTSIDE4.into()]);
+    let Some(scene) = Scene::on(outside, "") else {
+        return;
+    };
+    if !installed(&scene, "curl") {
+        return;
+    }
+    let (_server, port) = scene.serve(Place::Outside, Service::Http);
+    // The resolver gives IPv4 addresses whatever it is asked.
+    let outcome = in_box(
+        &scene,
+        &format!("curl -4 -sS --max-time 30 http://name.test:{port}/"),
+    );
+    assert_eq!((outcome.code, outcome.stdout.as_str()), (0, PAGE), "{outcome:?}");
 }
 
 #[test]

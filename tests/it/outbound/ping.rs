@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use super::{GATEWAYS, Scene};
 use crate::support::{
     agent::Service,
-    daemon::{Outcome, PATIENCE, split},
-    outside::{BOTH, FAR4, FAR6, OUTSIDE4, OUTSIDE6, Place, UNREACHABLE},
-    skip, within,
+    daemon::{Outcome, split},
+    outside::{BOTH, FAR4, FAR6, OUTSIDE4, OUTSIDE6, Outside, Place, UNREACHABLE},
+    skip,
 };
 
 #[test]
@@ -20,20 +20,21 @@ fn machines_outside_answer_echo_requests() {
 
 #[test]
 fn r_icmp_1_a_host_that_forbids_pings_is_an_error_and_says_what_to_do() {
-    let Some(scene) = Scene::new("") else { return };
+    let Some(outside) = Outside::new() else { return };
     // A fresh host's setting: nobody.
-    scene
-        .outside
-        .ok(Place::Host, "echo 1 0 >/proc/sys/net/ipv4/ping_group_range");
+    outside.ok(Place::Host, "echo 1 0 >/proc/sys/net/ipv4/ping_group_range");
+    let Some(scene) = Scene::on(outside, "") else {
+        return;
+    };
     for address in BOTH {
         scene.daemon.no_ping("box", &address.to_string());
     }
     for gateway in GATEWAYS {
         scene.daemon.ping("box", &gateway.to_string());
     }
-    within(PATIENCE, "the log names the setting", || {
-        scene.daemon.log().contains("net.ipv4.ping_group_range")
-    });
+    let setting = "net.ipv4.ping_group_range";
+    assert!(scene.daemon.log().contains(setting), "{}", scene.daemon.log());
+    assert!(scene.daemon.ok("info").contains(setting));
 }
 
 #[test]
