@@ -181,7 +181,7 @@ fn flows_leave_by_the_address_that_the_network_names() {
 
 #[test]
 fn flows_leave_by_the_interface_that_the_network_names() {
-    for (interface, reached) in [("out0", true), ("dead0", false)] {
+    for (interface, expected) in [("out0", "connected"), ("dead0", "NetworkUnreachable")] {
         let Some(outside) = Outside::new() else { return };
         // A cable to nobody.
         outside.ok(
@@ -192,9 +192,10 @@ fn flows_leave_by_the_interface_that_the_network_names() {
             return;
         };
         let (_server, port) = scene.serve(Place::Outside, Service::Echo);
-        for address in BOTH {
-            let word = scene.reach((address, port).into());
-            assert_eq!(word == "connected", reached, "{interface}, {address}: {word}");
+        // IPv4 takes every address for a neighbour on an interface without routes, and waits for its answer.
+        assert_eq!(scene.reach((OUTSIDE6, port).into()), expected, "{interface}");
+        if expected == "connected" {
+            assert_eq!(scene.reach((OUTSIDE4, port).into()), expected, "{interface}");
         }
     }
 }
