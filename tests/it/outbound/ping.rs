@@ -6,7 +6,7 @@ use super::{GATEWAYS, Scene};
 use crate::support::{
     agent::Service,
     daemon::{Outcome, split},
-    outside::{BOTH, FAR4, FAR6, OUTSIDE4, OUTSIDE6, Outside, Place, UNREACHABLE},
+    outside::{BOTH, FAR4, FAR6, OUTSIDE4, OUTSIDE6, Outside, Place, Privilege, UNREACHABLE},
     skip,
 };
 
@@ -20,9 +20,9 @@ fn machines_outside_answer_echo_requests() {
 
 #[test]
 fn r_icmp_1_a_host_that_forbids_pings_is_an_error_and_says_what_to_do() {
-    let Some(outside) = Outside::new() else { return };
-    // A fresh host's setting: nobody.
-    outside.ok(Place::Host, "echo 1 0 >/proc/sys/net/ipv4/ping_group_range");
+    let Some(outside) = Outside::fresh(Privilege::Own) else {
+        return;
+    };
     let Some(scene) = Scene::on(outside, "") else {
         return;
     };

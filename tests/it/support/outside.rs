@@ -61,6 +61,17 @@ impl Outside {
     /// The same with a daemon of this privilege.
     #[must_use]
     pub(crate) fn with(privilege: Privilege) -> Option<Self> {
+        let world = Self::fresh(privilege)?;
+        // The highest group that the host's user namespace knows.
+        let last_group = if world.unprivileged.is_some() { 0 } else { i32::MAX };
+        let script = format!("echo 0 {last_group} >/proc/sys/net/ipv4/ping_group_range");
+        world.ok(Place::Host, &script);
+        Some(world)
+    }
+
+    /// The same with a host that lets nobody have ping sockets, as a fresh one.
+    #[must_use]
+    pub(crate) fn fresh(privilege: Privilege) -> Option<Self> {
         if !namespaces_and_tap() {
             return None;
         }
@@ -115,8 +126,6 @@ impl Outside {
     fn connect(&self) -> Result<(), String> {
         let resolvers = self.resolvers.path().display();
         let (outside, far) = (self.outside.pid(), self.far.pid());
-        // The highest group that the host's user namespace knows.
-        let last_group = if self.unprivileged.is_some() { 0 } else { i32::MAX };
         let steps = [
             (Place::Host, NO_DETECTION.to_owned()),
             (Place::Outside, NO_DETECTION.to_owned()),
@@ -134,10 +143,7 @@ impl Outside {
             (Place::Far, FAR.to_owned()),
             (
                 Place::Host,
-                format!(
-                    "{HOST}; echo 0 {last_group} >/proc/sys/net/ipv4/ping_group_range; \
-                     mount --bind {resolvers} /etc/resolv.conf"
-                ),
+                format!("{HOST}; mount --bind {resolvers} /etc/resolv.conf"),
             ),
         ];
         for (place, script) in steps {
