@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::{GATEWAYS, Scene, assert_denied};
 use crate::support::{
     agent::{Agent, Role, Service},
+    daemon::PATIENCE,
     outside::{ANY, BOTH, HOST4, HOST6, OUTSIDE4, OUTSIDE6, Outside, Place},
+    within,
 };
 
 #[test]
@@ -59,6 +61,8 @@ fn r_lim_6_an_address_that_the_host_gets_later_is_the_hosts_too() {
         .outside
         .ok(Place::Host, "ip address add 192.0.2.77/32 dev lo");
     let to = SocketAddr::from(([192, 0, 2, 77], port));
+    // Nobody asks the kernel for every connection.
+    within(PATIENCE, "it is known", || scene.reach(to) != "connected");
     assert_denied(&scene.reach(to), to);
 }
 
