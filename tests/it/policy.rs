@@ -66,15 +66,13 @@ fn an_internal_network_has_no_way_out_and_says_so() {
 }
 
 #[test]
-fn what_cannot_be_routed_is_told_at_once() {
+fn what_must_not_be_reached_is_told_at_once() {
     let Some(mut daemon) = Daemon::start() else { return };
     daemon.ok("network create --subnet 10.86.0.0/24 --subnet fd86::/64 --ipv6 lan");
     daemon.ok("network create --subnet 10.86.1.0/24 --subnet fd86:1::/64 --ipv6 other");
     daemon.run("one", "--network lan");
     daemon.run("elsewhere", "--network other --ip 10.86.1.2 --ip6 fd86:1::2");
-    for outside in [OUTSIDE_V4, OUTSIDE_V6] {
-        assert_eq!(connect(&daemon, outside), "NetworkUnreachable", "{outside}");
-    }
+    // What is outside is told in `outbound`, where there is an outside.
     // The networks are isolated from each other on purpose.
     assert_eq!(connect(&daemon, "10.86.1.2:80"), "HostUnreachable");
     assert_eq!(connect(&daemon, "[fd86:1::2]:80"), "PermissionDenied");

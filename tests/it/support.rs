@@ -3,6 +3,7 @@
 pub(crate) mod agent;
 pub(crate) mod daemon;
 mod hostile;
+pub(crate) mod outside;
 
 use std::{
     env, fmt,

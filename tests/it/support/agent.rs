@@ -1,9 +1,14 @@
-//! What this program does inside sandboxes of the daemon, when a test starts it there again.
+//! What this program does inside sandboxes of the daemon, or outside, when a test starts it there again.
+
+mod bulk;
+mod datagrams;
+mod resolver;
+mod streams;
 
 use std::{
     env,
-    io::{self, BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream},
+    io::{self, BufRead, BufReader, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     process::{self, Child, ChildStdin, Command, Stdio},
     sync::{
         Arc,
@@ -11,30 +16,66 @@ use std::{
         mpsc::{self, Receiver},
     },
     thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
 use vswitch_wire::MacAddr;
+
+pub(crate) use resolver::Transport;
+pub(crate) use streams::{Dialogue, PAGE, Service};
 
 use super::{daemon::PATIENCE, hostile};
 
 /// What to do in a sandbox. A role speaks line by line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
-    /// Says how a TCP connection attempt fails, or `connected`.
+    /// Says how many milliseconds a TCP connection attempt took, then how it failed, or `connected`.
     Connect { to: SocketAddr },
+    /// Sends datagrams of these sizes, each of which must come back; says how many have.
+    Datagrams { to: SocketAddr, sizes: Vec<usize> },
+    /// Has so many TCP connections at once; says how each went, once if all went the same way.
+    Dial {
+        to: SocketAddr,
+        dialogue: Dialogue,
+        connections: usize,
+    },
     /// Ends at once with this exit code.
     Exit { code: i32 },
     /// Misbehaves on an interface until its input ends.
     Flood { interface: String, victim: Ipv4Addr },
     /// Sends a frame of an unknown protocol to a station.
     Knock { interface: String, station: [u8; 6] },
+    /// Sends 20 000 packets that no sane host sends by a router to these destinations.
+    Nonsense {
+        interface: String,
+        station: [u8; 6],
+        to: Vec<SocketAddr>,
+    },
+    /// Asks a resolver for a name's IPv4 addresses; says the code, how many there are and the first,
+    /// or how it failed.
+    Query {
+        server: SocketAddr,
+        name: String,
+        transport: Transport,
+    },
+    /// Sends a datagram to where nobody listens; says how the socket hears of it.
+    RefusedDatagram { to: SocketAddr },
+    /// Says its port; answers queries over UDP and TCP by this address.
+    Resolve { at: SocketAddr, answer: Ipv4Addr },
+    /// Says its port; serves every TCP connection that comes, and says of each where it came from and how
+    /// it ended.
+    Serve { at: SocketAddr, service: Service },
     /// Says its port, then the number of each MiB that has come, then how much came in all; fails if
     /// anything was lost, doubled or changed.
     Sink,
     /// Sends until its input ends, or so many bytes; says how many it sent.
     Source { to: SocketAddr, limit: Option<u64> },
+    /// Begins TCP connections, to one address after the other, until its input ends; says the first time
+    /// how many it began and the last time, too.
+    SynFlood { network: Ipv4Addr },
+    /// Says its port; sends datagrams back, and says of each new sender who it is.
+    UdpEcho { at: SocketAddr },
 }
 
 impl Role {
@@ -54,10 +95,18 @@ impl Role {
 
     fn play(self) -> io::Result<String> {
         match self {
-            Self::Connect { to } => Ok(match TcpStream::connect_timeout(&to, PATIENCE) {
-                Ok(_) => "connected".to_owned(),
-                Err(error) => format!("{:?}", error.kind()),
-            }),
+            Self::Connect { to } => {
+                let begin = Instant::now();
+                let connected = TcpStream::connect_timeout(&to, PATIENCE);
+                say(begin.elapsed().as_millis());
+                Ok(or_kind(connected.map(|_| "connected")))
+            }
+            Self::Datagrams { to, sizes } => datagrams::exchange(to, &sizes),
+            Self::Dial {
+                to,
+                dialogue,
+                connections,
+            } => streams::dial(to, &dialogue, connections),
             #[expect(
                 clippy::disallowed_methods,
                 reason = "the test harness has exit codes of its own"
@@ -69,8 +118,23 @@ impl Role {
             Self::Knock { interface, station } => {
                 hostile::knock(&interface, MacAddr(station)).map(|()| "sent".to_owned())
             }
-            Self::Sink => sink(),
-            Self::Source { to, limit } => source(to, limit),
+            Self::Nonsense {
+                interface,
+                station,
+                to,
+            } => hostile::nonsense(&interface, MacAddr(station), &to).map(|packets| packets.to_string()),
+            Self::Query {
+                server,
+                name,
+                transport,
+            } => Ok(or_kind(resolver::query(server, &name, transport))),
+            Self::RefusedDatagram { to } => datagrams::refused(to),
+            Self::Resolve { at, answer } => resolver::serve(at, answer),
+            Self::Serve { at, service } => streams::serve(at, &service),
+            Self::Sink => bulk::sink(),
+            Self::Source { to, limit } => bulk::source(to, limit),
+            Self::SynFlood { network } => streams::syn_flood(network, &input_ended()),
+            Self::UdpEcho { at } => datagrams::echo(at),
         }
     }
 }
@@ -160,6 +224,14 @@ pub(super) fn say(word: impl std::fmt::Display) {
     let _ = io::stdout().flush();
 }
 
+/// The word, or the kind of the error.
+fn or_kind(result: io::Result<impl Into<String>>) -> String {
+    match result {
+        Ok(word) => word.into(),
+        Err(error) => format!("{:?}", error.kind()),
+    }
+}
+
 /// A flag that is set when the input has ended.
 fn input_ended() -> Arc<AtomicBool> {
     let ended = Arc::new(AtomicBool::new(false));
@@ -172,85 +244,7 @@ fn input_ended() -> Arc<AtomicBool> {
     ended
 }
 
-fn sink() -> io::Result<String> {
-    // Takes IPv4 as well; a kernel without IPv6 has only that.
-    let listener = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0))
-        .or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)))?;
-    say(listener.local_addr()?.port());
-    let (mut stream, _) = listener.accept()?;
-    let (mut received, mut next_report) = (0, REPORT);
-    let (mut buffer, mut expected) = (vec![0; CHUNK], vec![0; CHUNK]);
-    loop {
-        let len = stream.read(&mut buffer)?;
-        if len == 0 {
-            return Ok(received.to_string());
-        }
-        fill(&mut expected[..len], received);
-        if buffer[..len] != expected[..len] {
-            return Err(io::Error::other(format!(
-                "not what was sent, behind byte {received}"
-            )));
-        }
-        received += len as u64;
-        while received >= next_report {
-            say(next_report / REPORT);
-            next_report += REPORT;
-        }
-    }
-}
-
-fn source(to: SocketAddr, limit: Option<u64>) -> io::Result<String> {
-    let ended = input_ended();
-    let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    let deadline = Instant::now() + 2 * PATIENCE;
-    let mut buffer = vec![0; CHUNK];
-    let mut sent = 0;
-    let goes_on = |sent| match limit {
-        Some(limit) => sent < limit,
-        None => !ended.load(Ordering::Relaxed),
-    };
-    while goes_on(sent) && Instant::now() < deadline {
-        fill(&mut buffer, sent);
-        stream.write_all(&buffer)?;
-        sent += CHUNK as u64;
-        // Not all the machine's time: other tests run beside this one.
-        thread::sleep(Duration::from_millis(1));
-    }
-    Ok(sent.to_string())
-}
-
-/// The bytes of the stream from an offset: a pattern whose period divides no power of two, so that lost or
-/// doubled segments show.
-fn fill(buffer: &mut [u8], offset: u64) {
-    const PERIOD: usize = 65_521;
-    static PATTERN: std::sync::LazyLock<Vec<u8>> = std::sync::LazyLock::new(|| {
-        let mut state: u32 = 0x7673_7769;
-        let mut next = || {
-            // Xorshift: Marsaglia, Journal of Statistical Software 8 (14), 2003.
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            state.to_le_bytes()[0]
-        };
-        (0..PERIOD).map(|_| next()).collect()
-    });
-    let mut place = usize::try_from(offset % PERIOD as u64).expect("below the period");
-    let mut rest = buffer;
-    while !rest.is_empty() {
-        let len = rest.len().min(PERIOD - place);
-        let (now, later) = rest.split_at_mut(len);
-        now.copy_from_slice(&PATTERN[place..place + len]);
-        (rest, place) = (later, 0);
-    }
-}
-
 const ROLE: &str = "VSWITCH_TEST_ROLE";
 
 /// Begins what a role says.
 pub(crate) const MARK: &str = "agent: ";
-
-/// Bytes written at once.
-const CHUNK: usize = 64 << 10;
-
-/// A sink reports each time that so many bytes have come.
-const REPORT: u64 = 1 << 20;

@@ -25,7 +25,9 @@ use vswitch::{
 
 use super::{
     agent::{Agent, Role},
-    attacher, client_program, namespaces_and_tap, program, within,
+    attacher, client_program, namespaces_and_tap,
+    outside::behind,
+    program, within,
 };
 
 /// `vswitchd` with socket and state in a temporary directory.
@@ -33,6 +35,8 @@ use super::{
 /// Dropping it kills the daemon and every sandbox that it was given; a failing test shows its log.
 pub(crate) struct Daemon {
     dir: TempDir,
+    /// Words of a command that runs another command where the daemon is.
+    entry: Vec<String>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     process: Child,
@@ -56,24 +60,33 @@ impl Daemon {
     /// The same in a directory, and with an environment, that the test has prepared.
     #[must_use]
     pub(crate) fn start_in(dir: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Option<Self> {
-        if !namespaces_and_tap() {
-            return None;
-        }
+        namespaces_and_tap().then(|| Self::launch(dir, &[], flags, environment))
+    }
+
+    /// The same in another place, which these words enter.
+    #[must_use]
+    pub(super) fn start_behind(entry: &[String], flags: &[&str]) -> Option<Self> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        namespaces_and_tap().then(|| Self::launch(dir, entry, flags, &[]))
+    }
+
+    fn launch(dir: TempDir, entry: &[String], flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let environment: Vec<(String, String)> = environment
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let process = spawn(dir.path(), &flags, &environment);
+        let process = spawn(dir.path(), entry, &flags, &environment);
         let mut daemon = Self {
             dir,
+            entry: entry.to_vec(),
             flags,
             environment,
             process,
             sandboxes: Vec::new(),
         };
         daemon.wait_until_it_listens();
-        Some(daemon)
+        daemon
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -95,7 +108,7 @@ impl Daemon {
 
     /// A client command, not yet started.
     pub(crate) fn client(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(client_program());
+        let mut command = behind(&self.entry, client_program());
         command
             .env("VSWITCH_HOST", format!("unix://{}", self.socket().display()))
             .args(args)
@@ -300,13 +313,13 @@ impl Daemon {
     /// Starts the daemon again, where it was.
     pub(crate) fn restart(&mut self) {
         assert!(matches!(self.process.try_wait(), Ok(Some(_))), "it still runs");
-        self.process = spawn(self.dir.path(), &self.flags, &self.environment);
+        self.process = spawn(self.dir.path(), &self.entry, &self.flags, &self.environment);
         self.wait_until_it_listens();
     }
 
     /// Runs a second daemon, which must end by itself; says how.
     pub(crate) fn second(&self, socket: &Path, state_dir: &Path) -> Outcome {
-        Outcome::of(&mut command(socket, state_dir))
+        Outcome::of(&mut command(&self.entry, socket, state_dir))
     }
 
     fn wait_until_it_listens(&mut self) {
@@ -384,13 +397,13 @@ fn waiting(name: &str, flags: &str) -> String {
     )
 }
 
-fn spawn(dir: &Path, flags: &[String], environment: &[(String, String)]) -> Child {
+fn spawn(dir: &Path, entry: &[String], flags: &[String], environment: &[(String, String)]) -> Child {
     let log = File::options()
         .append(true)
         .create(true)
         .open(dir.join(LOG))
         .expect("a log");
-    command(&socket(dir), &state_dir(dir))
+    command(entry, &socket(dir), &state_dir(dir))
         .args(flags)
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdout(Stdio::null())
@@ -400,8 +413,8 @@ fn spawn(dir: &Path, flags: &[String], environment: &[(String, String)]) -> Chil
 }
 
 /// `vswitchd` without the surroundings of whoever runs the tests.
-fn command(socket: &Path, state_dir: &Path) -> Command {
-    let mut command = Command::new(program());
+fn command(entry: &[String], socket: &Path, state_dir: &Path) -> Command {
+    let mut command = behind(entry, program());
     for variable in ["CONFIG", "HOST", "STATE_DIR", "WORKERS", "POLL", "LOG_LEVEL"] {
         command.env_remove(format!("VSWITCH_{variable}"));
     }

@@ -2,13 +2,14 @@
 
 use std::{
     io,
-    net::Ipv4Addr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, OwnedFd},
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
 
+use etherparse::{PacketBuilder, TcpHeader};
 use nix::{
     ifaddrs::getifaddrs,
     sys::socket::{
@@ -36,7 +37,7 @@ pub(super) fn flood(interface: &str, victim: Ipv4Addr, ended: &AtomicBool) -> io
             Arp::reply(wire.own, victim, MacAddr::BROADCAST, victim).frame(),
         ];
         for frame in &frames {
-            match wire.send(frame) {
+            match wire.send(&frame.bytes()) {
                 Ok(()) => taken += 1,
                 // The daemon does not keep up with us.
                 Err(nix::Error::ENOBUFS) => thread::sleep(Duration::from_micros(100)),
@@ -55,7 +56,94 @@ pub(super) fn flood(interface: &str, victim: Ipv4Addr, ended: &AtomicBool) -> io
 /// Sends a frame to a station, whose address nobody was asked for.
 pub(super) fn knock(interface: &str, station: MacAddr) -> io::Result<()> {
     let wire = Wire::open(interface)?;
-    Ok(wire.send(&Frame::new(wire.own, station))?)
+    Ok(wire.send(&Frame::new(wire.own, station).bytes())?)
+}
+
+/// Sends packets that no sane host sends, of many kinds, to a router's station and these destinations; how
+/// many the interface took.
+pub(super) fn nonsense(interface: &str, station: MacAddr, to: &[SocketAddr]) -> io::Result<u64> {
+    let wire = Wire::open(interface)?;
+    let mut dice = Dice(SEED);
+    let mut taken = 0;
+    for _ in 0..PACKETS {
+        let mut frame = dice.packet(wire.own, station, to)?;
+        if dice.below(4) == 0 {
+            // Behind the Ethernet header: versions, lengths, offsets and checksums that are wrong.
+            let place = 14 + dice.below(frame.len() - 14);
+            frame[place] ^= dice.byte();
+        }
+        if dice.below(8) == 0 {
+            frame.truncate(14 + dice.below(frame.len() - 13));
+        }
+        match wire.send(&frame) {
+            Ok(()) => taken += 1,
+            // The daemon does not keep up with us, or not even our kernel takes that.
+            Err(nix::Error::ENOBUFS | nix::Error::EINVAL) => thread::sleep(Duration::from_micros(100)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(taken)
+}
+
+/// Xorshift: Marsaglia, Journal of Statistical Software 8 (14), 2003.
+struct Dice(u32);
+
+impl Dice {
+    fn word(&mut self) -> u32 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 17;
+        self.0 ^= self.0 << 5;
+        self.0
+    }
+
+    fn byte(&mut self) -> u8 {
+        self.word().to_be_bytes()[1]
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        self.word() as usize % limit
+    }
+
+    fn packet(&mut self, own: MacAddr, station: MacAddr, to: &[SocketAddr]) -> io::Result<Vec<u8>> {
+        let to = to[self.below(to.len())];
+        let builder = PacketBuilder::ethernet2(own.0, station.0);
+        let builder = match to.ip() {
+            IpAddr::V4(to) => builder.ipv4(OWN4.octets(), to.octets(), 64 * self.byte().min(1)),
+            IpAddr::V6(to) => builder.ipv6(OWN6.octets(), to.octets(), 64 * self.byte().min(1)),
+        };
+        let mut payload = vec![0; self.below(200)];
+        payload.fill_with(|| self.byte());
+        // Few ports, so that flows meet packets that are none of theirs.
+        let port = 2000 + u16::from(self.byte() % 16);
+        let mut frame = Vec::new();
+        match self.below(8) {
+            0 if to.is_ipv4() => {
+                let [kind, code] = [self.byte() % 16, self.byte() % 16];
+                builder.icmpv4_raw(kind, code, [0; 4]).write(&mut frame, &payload)
+            }
+            0 => {
+                let [kind, code] = [self.byte(), self.byte() % 8];
+                builder.icmpv6_raw(kind, code, [0; 4]).write(&mut frame, &payload)
+            }
+            1 => builder.udp(port, to.port()).write(&mut frame, &payload),
+            _ => {
+                let mut tcp = TcpHeader::new(port, to.port(), self.word(), self.byte().into());
+                tcp.acknowledgment_number = self.word();
+                let flags = self.byte();
+                tcp.syn = flags & 3 == 0;
+                tcp.fin = flags & 0x0c == 0;
+                tcp.rst = flags & 0x30 == 0;
+                tcp.ack = flags & 0x40 == 0;
+                tcp.urg = flags & 0x80 == 0;
+                let options: Vec<u8> = (0..4 * self.below(11)).map(|_| self.byte()).collect();
+                // Options of every kind and length fit.
+                let _ = tcp.set_options_raw(&options);
+                builder.tcp_header(tcp).write(&mut frame, &payload)
+            }
+        }
+        .map_err(io::Error::other)?;
+        Ok(frame)
+    }
 }
 
 /// An interface below the protocols.
@@ -78,9 +166,9 @@ impl Wire {
         Ok(Self { socket, address, own })
     }
 
-    fn send(&self, frame: &Frame) -> nix::Result<()> {
+    fn send(&self, frame: &[u8]) -> nix::Result<()> {
         let flags = MsgFlags::empty();
-        sendto(self.socket.as_raw_fd(), &frame.bytes(), &self.address, flags).map(drop)
+        sendto(self.socket.as_raw_fd(), frame, &self.address, flags).map(drop)
     }
 }
 
@@ -93,3 +181,11 @@ fn link_address(interface: &str) -> io::Result<LinkAddr> {
         })
         .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, interface.to_owned()))
 }
+
+/// Whose packets they pretend to be.
+const OWN4: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 66);
+const OWN6: Ipv6Addr = Ipv6Addr::new(0xfd90, 0, 0, 0, 0, 0, 0, 0x66);
+
+const SEED: u32 = 0x7673_7769;
+
+const PACKETS: usize = 20_000;
