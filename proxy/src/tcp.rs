@@ -290,7 +290,7 @@ impl Connection {
 
     /// Whether an acknowledgment waits for [`flush`](Self::flush).
     pub fn wants_flush(&self) -> bool {
-        self.ack != AckDue::No && self.end.is_none()
+        self.ack != AckDue::No && self.link_at.is_none() && self.end.is_none()
     }
 
     /// Whether the host's connect is pending.

@@ -13,7 +13,8 @@ use crate::{Delivery, seq::SeqNum};
 impl Connection {
     /// Sends what acknowledgment is due at the end of a batch.
     pub fn flush(&mut self, now: Instant, io: &mut impl FlowIo) {
-        if self.end.is_some() || self.ack == AckDue::No {
+        // What a full device did not take goes out at `link_at`, whether it says something new or not.
+        if self.end.is_some() || self.ack == AckDue::No || self.link_at.is_some() {
             return;
         }
         let before = (self.acked, self.edge);
@@ -111,8 +112,9 @@ impl Connection {
         if !is_news {
             return;
         }
+        let was_open = self.window > 0;
         self.set_window(word);
-        if word.window == 0 && word.ack.lt(self.high) {
+        if word.window == 0 && was_open && word.ack.lt(self.high) {
             // R-TX-7: what is in flight may have been dropped; from here on only probes go out.
             self.rewind(word.ack);
             self.retransmit_at = Some(now + self.retransmit_after());
