@@ -188,7 +188,8 @@ impl Host {
             );
         }
         if is_reset {
-            self.reset = true;
+            // One without ACK refuses a segment that is not of this connection.
+            self.reset |= flags.contains(TcpFlags::ACK);
             return;
         }
         let accepted = self.expected() + u32::from(self.shut);

@@ -55,6 +55,7 @@ fn r_out_2_a_failed_connect_is_told_as_the_hosts() {
         libc::ENFILE,
         libc::ENOMEM,
         libc::ENOBUFS,
+        libc::EAGAIN,
         libc::EADDRNOTAVAIL,
     ] {
         let mut s = Scenario::pending();
