@@ -5,7 +5,12 @@ mod host;
 mod scenario;
 mod segment;
 
+mod closing;
 mod from_container;
+mod limits;
+mod network;
 mod open;
 mod options;
+mod timers;
 mod to_container;
+mod vectors;

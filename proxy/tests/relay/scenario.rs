@@ -126,10 +126,10 @@ impl Scenario {
 
     fn deliver(&mut self, segment: &Segment) {
         let host = &mut self.host;
-        if segment.flags.contains(TcpFlags::ACK) {
-            if segment.ack.le(host.sent_until) {
-                host.acknowledged = host.acknowledged.max(segment.ack);
-            }
+        // Any other acknowledgment says nothing (R-RX-10).
+        let says_something = segment.ack.le(host.sent_until) && host.acknowledged.le(segment.ack + (1 << 30));
+        if segment.flags.contains(TcpFlags::ACK) && says_something {
+            host.acknowledged = host.acknowledged.max(segment.ack);
             let window = u32::from(segment.window) << self.container_scale;
             host.right_edge = host.right_edge.max(segment.ack + window);
         }
