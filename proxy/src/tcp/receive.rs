@@ -106,9 +106,12 @@ impl Connection {
 
     /// RFC 9293 §3.10.7.4: "If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND".
     fn take_window(&mut self, now: Instant, word: Word) {
-        let is_news = self.una.le(word.ack)
-            && (self.window_seq.lt(word.seq)
-                || (self.window_seq == word.seq && self.window_ack.le(word.ack)));
+        // A new acknowledgment is news whatever its sequence number (as in Linux's `tcp_may_update_window`):
+        // the window before it would reach beyond what was ever offered.
+        let is_news = self.una.lt(word.ack)
+            || (self.una == word.ack
+                && (self.window_seq.lt(word.seq)
+                    || (self.window_seq == word.seq && self.window_ack.le(word.ack))));
         if !is_news {
             return;
         }
