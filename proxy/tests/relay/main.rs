@@ -11,6 +11,7 @@ mod limits;
 mod network;
 mod open;
 mod options;
+mod streams;
 mod timers;
 mod to_container;
 mod vectors;
