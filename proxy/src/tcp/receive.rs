@@ -88,7 +88,8 @@ impl Connection {
     pub(super) fn handle_reset(&mut self, now: Instant, seq: SeqNum, io: &mut impl FlowIo) {
         if seq == self.rcv_nxt {
             self.end = Some(End::Reset);
-        } else if self.rcv_nxt.lt(seq) && seq.lt(self.edge) {
+        } else if self.rcv_nxt.lt(seq) && seq.le(self.edge) {
+            // A container that has used up its window resets at the very edge.
             self.challenge(now, io);
         }
     }
