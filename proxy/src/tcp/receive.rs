@@ -275,11 +275,16 @@ impl Connection {
     /// Decides what to acknowledge and what window to offer.
     pub(super) fn refresh(&mut self, now: Instant, io: &mut impl FlowIo) -> Opening {
         let room = io.room();
-        self.acked = self.acked.max(self.acknowledgeable(room.peer_acked));
+        let acked = self.acked.max(self.acknowledgeable(room.peer_acked));
+        if acked != self.acked || acked == self.rcv_nxt {
+            self.peer_wait = Duration::ZERO;
+        }
+        self.acked = acked;
         self.ack_at = None;
         if self.acked != self.rcv_nxt {
-            let half = room.round_trip / 2;
-            self.ack_at = Some(now + half.clamp(SHORTEST_ACK_WAIT, LONGEST_ACK_WAIT));
+            let half = (room.round_trip / 2).clamp(SHORTEST_ACK_WAIT, LONGEST_ACK_WAIT);
+            self.peer_wait = self.peer_wait.max(half);
+            self.ack_at = Some(now + self.peer_wait);
         }
         // R-RX-5: what the peer will take and what the queue has room for.
         let free = room.free.min(room.peer_window).min(LARGEST_WINDOW);
@@ -368,7 +373,7 @@ const BULK: u32 = 64 << 10;
 
 /// R-RX-4: re-check every half round trip, between 100 µs and 3.3 s.
 const SHORTEST_ACK_WAIT: Duration = Duration::from_micros(100);
-const LONGEST_ACK_WAIT: Duration = Duration::from_millis(3300);
+pub(super) const LONGEST_ACK_WAIT: Duration = Duration::from_millis(3300);
 
 /// How often a closed window is looked at, so that an update comes within 200 ms (R-RX-7).
 const FIRST_WINDOW_WAIT: Duration = Duration::from_millis(10);
