@@ -29,6 +29,7 @@ use server::Server;
 
 /// A connection with everything around it.
 struct World {
+    plan: Plan,
     random: Random,
     start: Instant,
     now: Duration,
@@ -128,6 +129,7 @@ impl World {
             peeked: 0,
         };
         Self {
+            plan,
             start: Clock::new().now(),
             now: Duration::ZERO,
             container,
@@ -236,6 +238,23 @@ impl World {
         self.now = next.max(self.now);
     }
 
+    /// What to tell when a run fails.
+    fn story(&self, steps: u64) -> String {
+        let (plan, container, server) = (self.plan, &self.container, &self.host.server);
+        format!(
+            "{plan:?} at {:?} after {steps} steps: container {:?} read {} of {}; server took {} of {}, done {}; \
+             flow {:#?}",
+            self.now,
+            container.state(),
+            container.read,
+            plan.sizes.1,
+            server.taken,
+            plan.sizes.0,
+            server.is_done(),
+            self.flow
+        )
+    }
+
     fn end(&self) -> Option<End> {
         self.flow.as_ref().and_then(Connection::end)
     }
@@ -316,22 +335,12 @@ fn run(plan: Plan) -> Outcome {
     while !world.is_done() {
         world.step();
         steps += 1;
-        let story = || {
-            format!(
-                "{plan:?} at {:?} after {steps} steps: container {:?} read {} of {}; server took {} of {}, \
-                 done {}; flow {:#?}",
-                world.now,
-                world.container.state(),
-                world.container.read,
-                plan.sizes.1,
-                world.host.server.taken,
-                plan.sizes.0,
-                world.host.server.is_done(),
-                world.flow
-            )
-        };
-        assert!(world.now < LONGEST && steps < MOST_STEPS, "stuck: {}", story());
-        assert!(world.end() != Some(End::Reset), "reset: {}", story());
+        assert!(
+            world.now < LONGEST && steps < MOST_STEPS,
+            "stuck: {}",
+            world.story(steps)
+        );
+        assert!(world.end() != Some(End::Reset), "reset: {}", world.story(steps));
         if world.now > PATIENCE && world.is_quiet() && world.container.has_forgotten(world.now) {
             return Outcome::Forgotten;
         }
@@ -340,7 +349,7 @@ fn run(plan: Plan) -> Outcome {
             world.timeouts <= timeouts,
             "{} timeouts: {}",
             world.timeouts,
-            story()
+            world.story(steps)
         );
     }
     assert_eq!(world.container.read, plan.sizes.1, "{plan:?}");
@@ -357,8 +366,8 @@ fn both_streams_arrive_whole_in_any_weather() {
         assert_eq!(run(plan), Outcome::Arrived);
         return;
     }
-    let seeds = std::env::var("STREAMS_SEEDS").map_or(200, |seeds| seeds.parse().expect("a number"));
-    let outcomes = (0..seeds).map(|seed| run(Plan::new(seed)));
+    let seeds = std::env::var("STREAMS_SEEDS").map_or(200_usize, |seeds| seeds.parse().expect("a number"));
+    let outcomes = (0..seeds).map(|seed| run(Plan::new(seed as u64)));
     let forgotten = outcomes.filter(|outcome| *outcome == Outcome::Forgotten).count();
     assert!(
         forgotten <= seeds / 100,
