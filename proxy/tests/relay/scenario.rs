@@ -262,6 +262,7 @@ impl Scenario {
 
     fn flush(&mut self) {
         self.flow.flush(self.clock.now(), &mut self.host);
+        assert!(!self.flow.wants_flush(), "a batch without end");
     }
 
     fn tick(&mut self) {

@@ -185,6 +185,7 @@ impl World {
             assert!(turns < 1000, "turns without end");
         }
         flow.flush(now, &mut self.host);
+        assert!(!flow.wants_flush(), "a batch without end");
         if flow.end().is_none() && flow.poll_timeout() <= now {
             self.timeouts += 1;
             flow.handle_timeout(now, &mut self.host);
