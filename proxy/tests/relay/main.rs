@@ -5,6 +5,7 @@ mod host;
 mod scenario;
 mod segment;
 
+mod acceptance;
 mod closing;
 mod from_container;
 mod limits;
@@ -14,4 +15,5 @@ mod options;
 mod streams;
 mod timers;
 mod to_container;
+mod tuples;
 mod vectors;

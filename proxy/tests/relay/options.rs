@@ -83,7 +83,7 @@ fn r_opt_3_r_pmtu_1_segments_fit_the_container_and_its_link() {
         let mut s = Scenario::with_settings(Segment::syn(C, theirs), settings).shake();
         s.serves(50_000);
         let out = s.take();
-        assert!(out.len() > 0);
+        assert!(!out.is_empty());
         for emitted in out {
             assert_eq!(emitted.segment.mss, theirs.min(ours));
         }

@@ -108,7 +108,7 @@ fn t8_zero_window() {
     for _ in 0..80 {
         s.runs(Duration::from_millis(100));
         for emitted in s.take() {
-            assert_eq!(render(&[emitted.clone()]), ["PA 6001 ack 1001 len 1"]);
+            assert_eq!(render(std::slice::from_ref(&emitted)), ["PA 6001 ack 1001 len 1"]);
             probes.push((emitted.at - closed).as_secs_f32().round());
             s.sends(Segment::ack(1001, 6001).window(0));
         }

@@ -141,13 +141,14 @@ impl Container {
         self.ended && matches!(self.state(), State::Closed | State::TimeWait)
     }
 
-    /// Whether the stack has unacknowledged bytes and no timer for them. smoltcp 0.14 comes to that where a
-    /// window closes with data in flight: its probe's timer replaces the retransmission's, and an update stops
-    /// the probe's.
+    /// Whether the stack has unacknowledged bytes and does not look after them. smoltcp 0.14 comes to that where
+    /// a window closes with data in flight: its probe's timer replaces the retransmission's, and an update stops
+    /// the probe's. In LAST-ACK it answers duplicates instead of counting them, so that a loss costs a timeout,
+    /// of a minute in the end.
     pub(super) fn has_forgotten(&mut self, now: Duration) -> bool {
-        let unsent = self.sockets.get::<Socket<'_>>(self.socket).send_queue();
-        let waits = self.device.inward.is_empty();
-        unsent > 0 && waits && self.interface.poll_at(instant(now), &self.sockets).is_none()
+        let unsent = self.sockets.get::<Socket<'_>>(self.socket).send_queue() > 0;
+        let sleeps = self.interface.poll_at(instant(now), &self.sockets).is_none();
+        unsent && self.device.inward.is_empty() && (sleeps || self.state() == State::LastAck)
     }
 
     /// When to poll at the latest.
