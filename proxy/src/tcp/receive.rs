@@ -58,8 +58,11 @@ impl Connection {
             window: u32::from(header.window()) << self.scale,
         };
         if seq + 1 == self.rcv_nxt && len <= 1 && !fin {
-            // R-RX-9: a keep-alive or the probe of a closed window. Its number is old, its window is not.
-            self.set_window(word);
+            // R-RX-9: a keep-alive or the probe of a closed window. Its number is old, its window is not, unless
+            // it was overtaken.
+            if self.una.le(ack) {
+                self.set_window(word);
+            }
             self.handle_ack(now, ack, io);
             io.keep_alive();
             self.acknowledge(now, io);
