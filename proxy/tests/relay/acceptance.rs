@@ -125,3 +125,19 @@ fn r_rx_10_a_segment_without_ack_carries_nothing() {
     assert_eq!((s.host.calls.sends, s.host.shut), (0, false));
     assert!(s.flow.end().is_none());
 }
+
+#[test]
+fn r_rx_9_a_keep_alive_that_was_overtaken_changes_no_window() {
+    let mut s = Scenario::established();
+    s.serves(1000);
+    s.sends(Segment::ack(C + 1, G + 1001).window(2000));
+    s.take();
+    s.sends(Segment::ack(C, G + 501).window(60_000));
+    s.take();
+    s.serves(5000);
+    let sent = s.data();
+    assert!(
+        sent.iter().all(|range| range.1 <= 3000),
+        "beyond every window that was offered: {sent:?}"
+    );
+}
