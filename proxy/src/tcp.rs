@@ -112,6 +112,8 @@ pub struct Connection {
     /// Acknowledgment or window to look at again.
     ack_at: Option<Instant>,
     ack_wait: Duration,
+    /// How long to wait for the peer's acknowledgment before the next look.
+    peer_wait: Duration,
     /// The container's device was full.
     link_at: Option<Instant>,
     challenges: Challenges,
@@ -225,6 +227,7 @@ impl Connection {
             retransmit_at: None,
             ack_at: None,
             ack_wait: Duration::ZERO,
+            peer_wait: Duration::ZERO,
             link_at: None,
             challenges: Challenges::default(),
             sent: 0,
@@ -290,7 +293,7 @@ impl Connection {
 
     /// Whether an acknowledgment waits for [`flush`](Self::flush).
     pub fn wants_flush(&self) -> bool {
-        self.ack != AckDue::No && self.end.is_none()
+        self.ack != AckDue::No && self.link_at.is_none() && self.end.is_none()
     }
 
     /// Whether the host's connect is pending.

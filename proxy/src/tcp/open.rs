@@ -36,8 +36,10 @@ impl Connection {
                 io.refuse(self.irs, Refusal::HostUnreachable);
             }
             io::ErrorKind::PermissionDenied => io.refuse(self.irs, Refusal::Prohibited),
-            // No free port towards that peer: the container tries again by itself.
-            io::ErrorKind::AddrNotAvailable => {}
+            // No free port towards that peer, no memory: the container tries again by itself.
+            _ if error
+                .raw_os_error()
+                .is_some_and(|errno| SHORTAGES.contains(&errno)) => {}
             _ => {
                 // R-OUT-2: without ACK the container would ignore it (RFC 9293 §3.10.7.3).
                 io.emit(&Outgoing {
@@ -143,3 +145,14 @@ impl Connection {
         })
     }
 }
+
+/// What the host is short of, and may have again at the container's next try: ports (`EADDRNOTAVAIL`),
+/// descriptors, memory.
+const SHORTAGES: [i32; 6] = [
+    libc::EADDRNOTAVAIL,
+    libc::EAGAIN,
+    libc::EMFILE,
+    libc::ENFILE,
+    libc::ENOBUFS,
+    libc::ENOMEM,
+];

@@ -13,7 +13,8 @@ use crate::{Delivery, seq::SeqNum};
 impl Connection {
     /// Sends what acknowledgment is due at the end of a batch.
     pub fn flush(&mut self, now: Instant, io: &mut impl FlowIo) {
-        if self.end.is_some() || self.ack == AckDue::No {
+        // What a full device did not take goes out at `link_at`, whether it says something new or not.
+        if self.end.is_some() || self.ack == AckDue::No || self.link_at.is_some() {
             return;
         }
         let before = (self.acked, self.edge);
@@ -57,8 +58,11 @@ impl Connection {
             window: u32::from(header.window()) << self.scale,
         };
         if seq + 1 == self.rcv_nxt && len <= 1 && !fin {
-            // R-RX-9: a keep-alive or the probe of a closed window. Its number is old, its window is not.
-            self.set_window(word);
+            // R-RX-9: a keep-alive or the probe of a closed window. Its number is old, its window is not, unless
+            // it was overtaken.
+            if self.una.le(ack) {
+                self.set_window(word);
+            }
             self.handle_ack(now, ack, io);
             io.keep_alive();
             self.acknowledge(now, io);
@@ -87,7 +91,8 @@ impl Connection {
     pub(super) fn handle_reset(&mut self, now: Instant, seq: SeqNum, io: &mut impl FlowIo) {
         if seq == self.rcv_nxt {
             self.end = Some(End::Reset);
-        } else if self.rcv_nxt.lt(seq) && seq.lt(self.edge) {
+        } else if self.rcv_nxt.lt(seq) && seq.le(self.edge) {
+            // A container that has used up its window resets at the very edge.
             self.challenge(now, io);
         }
     }
@@ -105,14 +110,18 @@ impl Connection {
 
     /// RFC 9293 §3.10.7.4: "If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND".
     fn take_window(&mut self, now: Instant, word: Word) {
-        let is_news = self.una.le(word.ack)
-            && (self.window_seq.lt(word.seq)
-                || (self.window_seq == word.seq && self.window_ack.le(word.ack)));
+        // A new acknowledgment is news whatever its sequence number (as in Linux's `tcp_may_update_window`):
+        // the window before it would reach beyond what was ever offered.
+        let is_news = self.una.lt(word.ack)
+            || (self.una == word.ack
+                && (self.window_seq.lt(word.seq)
+                    || (self.window_seq == word.seq && self.window_ack.le(word.ack))));
         if !is_news {
             return;
         }
+        let was_open = self.window > 0;
         self.set_window(word);
-        if word.window == 0 && word.ack.lt(self.high) {
+        if word.window == 0 && was_open && word.ack.lt(self.high) {
             // R-TX-7: what is in flight may have been dropped; from here on only probes go out.
             self.rewind(word.ack);
             self.retransmit_at = Some(now + self.retransmit_after());
@@ -269,11 +278,16 @@ impl Connection {
     /// Decides what to acknowledge and what window to offer.
     pub(super) fn refresh(&mut self, now: Instant, io: &mut impl FlowIo) -> Opening {
         let room = io.room();
-        self.acked = self.acked.max(self.acknowledgeable(room.peer_acked));
+        let acked = self.acked.max(self.acknowledgeable(room.peer_acked));
+        if acked != self.acked || acked == self.rcv_nxt {
+            self.peer_wait = Duration::ZERO;
+        }
+        self.acked = acked;
         self.ack_at = None;
         if self.acked != self.rcv_nxt {
-            let half = room.round_trip / 2;
-            self.ack_at = Some(now + half.clamp(SHORTEST_ACK_WAIT, LONGEST_ACK_WAIT));
+            let half = (room.round_trip / 2).clamp(SHORTEST_ACK_WAIT, LONGEST_ACK_WAIT);
+            self.peer_wait = self.peer_wait.max(half);
+            self.ack_at = Some(now + self.peer_wait);
         }
         // R-RX-5: what the peer will take and what the queue has room for.
         let free = room.free.min(room.peer_window).min(LARGEST_WINDOW);
@@ -362,7 +376,7 @@ const BULK: u32 = 64 << 10;
 
 /// R-RX-4: re-check every half round trip, between 100 µs and 3.3 s.
 const SHORTEST_ACK_WAIT: Duration = Duration::from_micros(100);
-const LONGEST_ACK_WAIT: Duration = Duration::from_millis(3300);
+pub(super) const LONGEST_ACK_WAIT: Duration = Duration::from_millis(3300);
 
 /// How often a closed window is looked at, so that an update comes within 200 ms (R-RX-7).
 const FIRST_WINDOW_WAIT: Duration = Duration::from_millis(10);

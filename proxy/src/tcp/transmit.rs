@@ -13,7 +13,7 @@ impl Connection {
     pub(super) fn transmit(&mut self, now: Instant, io: &mut impl FlowIo) {
         self.wants_turn = false;
         let may_send = self.state == State::Established && self.fin == Fin::Unsent && self.link_at.is_none();
-        if !may_send || self.drained {
+        if !may_send || (self.drained && self.nxt == self.high) {
             return;
         }
         for _ in 0..BUDGET {

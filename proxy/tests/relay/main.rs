@@ -1,0 +1,19 @@
+//! The TCP relay's state machine against the relay conformance reference: one module for each of its
+//! sections. A test carries the ID of the requirement that it shows; `t…` are the reference's own vectors.
+
+mod host;
+mod scenario;
+mod segment;
+
+mod acceptance;
+mod closing;
+mod from_container;
+mod limits;
+mod network;
+mod open;
+mod options;
+mod streams;
+mod timers;
+mod to_container;
+mod tuples;
+mod vectors;
