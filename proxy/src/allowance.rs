@@ -40,11 +40,13 @@ impl Allowance {
 
 #[cfg(test)]
 mod tests {
+    use vswitch_testkit::Clock;
+
     use super::*;
 
     #[test]
     fn tokens_come_back_with_time_or_by_hand() {
-        let now = Instant::now();
+        let now = Clock::new().now();
         let mut allowance = Allowance::per_second(2);
         assert!(allowance.take(now) && allowance.take(now) && !allowance.take(now));
         assert!(allowance.take(now + Duration::from_millis(500)));

@@ -108,6 +108,8 @@ impl Deadlines {
 
 #[cfg(test)]
 mod tests {
+    use vswitch_testkit::Clock;
+
     use std::{collections::HashMap, time::Duration};
 
     use proptest::prelude::*;
@@ -119,7 +121,7 @@ mod tests {
         fn r_tm_6_one_entry_a_flow_and_the_earliest_first(
             steps in prop::collection::vec((0u32..20, 0u64..50, 0u8..4), 1..300)
         ) {
-            let start = Instant::now();
+            let start = Clock::new().now();
             let mut deadlines = Deadlines::default();
             let mut model: HashMap<u32, Instant> = HashMap::new();
             for (flow, at, step) in steps {

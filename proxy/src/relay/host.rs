@@ -92,12 +92,14 @@ const OUTSIDE_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0
 
 #[cfg(test)]
 mod tests {
+    use vswitch_testkit::Clock;
+
     use super::*;
 
     #[test]
     fn r_lim_6_the_hosts_own_addresses_are_known() {
         let mut host = Host::new(&Source::default());
-        let now = Instant::now();
+        let now = Clock::new().now();
         assert!(host.owns(now, IpAddr::V4(Ipv4Addr::LOCALHOST)));
         // TEST-NET-3 (RFC 5737).
         let foreign = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));

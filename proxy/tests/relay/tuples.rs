@@ -83,6 +83,7 @@ impl Site {
         change(&mut limits);
         let config = RelayConfig {
             gateway_mac: mac(1),
+            gateways: Vec::new(),
             mtu: 1500,
             policy: Policy {
                 host_loopback: true,
