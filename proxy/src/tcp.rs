@@ -116,6 +116,7 @@ pub struct Connection {
     peer_wait: Duration,
     /// The container's device was full.
     link_at: Option<Instant>,
+    link_wait: Duration,
     challenges: Challenges,
 
     sent: u64,
@@ -229,6 +230,7 @@ impl Connection {
             ack_wait: Duration::ZERO,
             peer_wait: Duration::ZERO,
             link_at: None,
+            link_wait: Duration::ZERO,
             challenges: Challenges::default(),
             sent: 0,
             received: 0,

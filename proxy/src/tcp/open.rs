@@ -118,7 +118,7 @@ impl Connection {
     /// Sends the SYN+ACK for the first time or again, and sets the timer for the next.
     pub(super) fn send_syn_ack(&mut self, now: Instant, io: &mut impl FlowIo) {
         self.retransmit_at = Some(match self.emit_syn_ack(io) {
-            Delivery::Full => now + super::timers::LINK_RETRY,
+            Delivery::Full => now + super::timers::FIRST_LINK_WAIT,
             Delivery::Sent | Delivery::Refused => {
                 let after = self.retransmit_after();
                 self.backoff += 1;

@@ -252,7 +252,7 @@ impl Connection {
         let seq = self.high.min(self.una + self.window);
         if self.emit(io, TcpFlags::ACK, seq) == Delivery::Full {
             self.ack = AckDue::Batch;
-            self.link_at = Some(now + super::timers::LINK_RETRY);
+            self.retry_link(now);
         }
     }
 

@@ -94,6 +94,12 @@ impl Connection {
         doubled.min(LONGEST_TIMEOUT)
     }
 
+    /// The container's device was full: sending goes on after a while.
+    pub(super) fn retry_link(&mut self, now: Instant) {
+        self.link_wait = (self.link_wait * 2).clamp(FIRST_LINK_WAIT, LONGEST_LINK_WAIT);
+        self.link_at = Some(now + self.link_wait);
+    }
+
     fn connect_deadline(&self) -> Instant {
         self.began + self.settings.connect_timeout
     }
@@ -120,5 +126,6 @@ const RETRIES: u8 = 15;
 const SYN_ACK_RETRIES: u8 = 6;
 /// R-TM-2: passt's present interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How long to leave a full device alone.
-pub(super) const LINK_RETRY: Duration = Duration::from_millis(1);
+/// How long to leave a full device alone, and at most while it stays full.
+pub(super) const FIRST_LINK_WAIT: Duration = Duration::from_millis(1);
+const LONGEST_LINK_WAIT: Duration = Duration::from_millis(64);

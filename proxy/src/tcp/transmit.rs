@@ -1,6 +1,9 @@
 //! From the host to the container (R-TX).
 
-use std::{io, time::Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use vswitch_wire::TcpFlags;
 
@@ -30,7 +33,7 @@ impl Connection {
                 Ok(0) => return,
                 Ok(_) if usable == 0 => return self.arm(now),
                 Ok(len) => match self.emit_payload(now, io, self.nxt, len) {
-                    Delivery::Full => return self.link_at = Some(now + super::timers::LINK_RETRY),
+                    Delivery::Full => return self.retry_link(now),
                     Delivery::Sent | Delivery::Refused => {
                         self.nxt += len as u32;
                         self.high = self.high.max(self.nxt);
@@ -69,7 +72,7 @@ impl Connection {
             Ok(0) => self.send_fin(now, io),
             Ok(len) => {
                 match self.emit_payload(now, io, self.una, len) {
-                    Delivery::Full => self.link_at = Some(now + super::timers::LINK_RETRY),
+                    Delivery::Full => self.retry_link(now),
                     Delivery::Sent | Delivery::Refused => {
                         self.nxt = self.una + len as u32;
                         self.high = self.high.max(self.nxt);
@@ -109,7 +112,7 @@ impl Connection {
     fn send_fin(&mut self, now: Instant, io: &mut impl FlowIo) {
         self.refresh_if_due(now, io);
         match self.emit(io, TcpFlags::FIN | TcpFlags::ACK, self.una) {
-            Delivery::Full => self.link_at = Some(now + super::timers::LINK_RETRY),
+            Delivery::Full => self.retry_link(now),
             Delivery::Sent | Delivery::Refused => {
                 if self.fin_at.is_none() {
                     self.fin_at = Some(self.una);
@@ -143,6 +146,7 @@ impl Connection {
             syn_options: None,
         });
         if delivery == Delivery::Sent {
+            self.link_wait = Duration::ZERO;
             self.ack = AckDue::No;
             self.active = now;
         }

@@ -256,7 +256,7 @@ fn t20_full_device_at_the_end() {
     s.host.device_full_for = 10;
     s.server_ends();
     s.sends(Segment::ack(1001, 5001).payload(b"x").fin());
-    s.runs(Duration::from_millis(100));
+    s.runs(Duration::from_secs(1));
     let out = s.take();
     assert!(
         out.iter()
