@@ -8,6 +8,7 @@ use std::{
     ops::Range,
 };
 
+use mio::Token;
 use vswitch_wire::{
     EtherType, EthernetHeader, Gso, GsoKind, IpProtocol, Ipv4Header, Ipv6Header, MAX_UDP_SEGMENTS, Offload,
     PartialChecksum, UdpHeader, checksum,
@@ -15,7 +16,7 @@ use vswitch_wire::{
 use zerocopy::IntoBytes;
 
 use crate::counters::counters;
-use crate::{Delivery, Link, Path};
+use crate::{Delivery, Link, Path, config::Source, resolvers::Resolvers};
 
 /// The way to the container of one flow. Frames for which there is no room are dropped and counted, as a
 /// switch does: datagrams are not kept.
@@ -27,6 +28,12 @@ pub(crate) struct Inbound<'a, L> {
     pub(crate) path: &'a Path,
     /// The gateway's address of the flow's version: source of errors that nobody else made.
     pub(crate) gateway: IpAddr,
+    /// Under which events of the flow's socket come.
+    pub(crate) token: Token,
+    /// Of the relay.
+    pub(crate) resolvers: &'a mut Resolvers,
+    /// How a socket of the flow is bound.
+    pub(crate) source: &'a Source,
     /// Of the relay.
     pub(crate) ids: &'a mut FragmentIds,
     /// Of the relay.

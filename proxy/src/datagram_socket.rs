@@ -36,10 +36,10 @@ impl DatagramSocket {
         Ok(socket)
     }
 
-    /// Connects to `target`, which has the version of the socket, whatever it was connected to before.
+    /// Connects to `target`, which has the version of the socket.
     ///
-    /// Between `bind` and this, or before a reconnect, datagrams of strangers may have been queued; receivers
-    /// hold each datagram's source against the target (R-UDP-2).
+    /// Between `bind` and this, datagrams of strangers may have been queued; receivers hold each datagram's source
+    /// against the target (R-UDP-2).
     ///
     /// # Errors
     /// The kernel's.
@@ -122,8 +122,8 @@ impl DatagramSocket {
         let (domain, protocol) = match (service, version) {
             (Service::Echo, IpVersion::V4) => (Domain::IPV4, Protocol::ICMPV4),
             (Service::Echo, IpVersion::V6) => (Domain::IPV6, Protocol::ICMPV6),
-            (Service::Udp, IpVersion::V4) => (Domain::IPV4, Protocol::UDP),
-            (Service::Udp, IpVersion::V6) => (Domain::IPV6, Protocol::UDP),
+            (Service::Queries | Service::Udp, IpVersion::V4) => (Domain::IPV4, Protocol::UDP),
+            (Service::Queries | Service::Udp, IpVersion::V6) => (Domain::IPV6, Protocol::UDP),
         };
         let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(protocol))?;
         let errors = match version {
@@ -154,6 +154,8 @@ impl AsFd for DatagramSocket {
 pub(crate) enum Service {
     /// A ping socket (icmp(7)): `EACCES` if `net.ipv4.ping_group_range` does not have our group.
     Echo,
+    /// Datagrams to a resolver, received one by one: each answers a question of its own.
+    Queries,
     /// Datagrams.
     Udp,
 }

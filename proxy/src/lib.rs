@@ -25,6 +25,7 @@ mod payload;
 mod reassembly;
 pub mod relay;
 mod report;
+mod resolvers;
 pub mod seq;
 mod stream;
 mod sys;

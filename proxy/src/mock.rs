@@ -12,7 +12,9 @@ use vswitch_wire::{MacAddr, Offload, Refusal, Stations, segment};
 
 use crate::{
     Delivery, FlowId, Link, Path,
+    config::Source,
     datagram::{Counters, FragmentIds, Inbound},
+    resolvers::Resolvers,
 };
 
 /// Records what is sent.
@@ -50,6 +52,8 @@ pub(crate) struct Side {
     pub(crate) link: RecordingLink,
     pub(crate) path: Path,
     pub(crate) gateway: IpAddr,
+    pub(crate) resolvers: Resolvers,
+    pub(crate) source: Source,
     pub(crate) ids: FragmentIds,
     pub(crate) counters: Counters,
 }
@@ -77,6 +81,8 @@ impl Side {
                 mtu: 1500,
             },
             gateway: gateway.parse().expect("an address"),
+            resolvers: Resolvers::new([].into()),
+            source: Source::default(),
             ids: FragmentIds::new(0x1234_fffe),
             counters: Counters::default(),
         }
@@ -87,6 +93,9 @@ impl Side {
             link: &mut self.link,
             path: &self.path,
             gateway: self.gateway,
+            token: Token(0),
+            resolvers: &mut self.resolvers,
+            source: &self.source,
             ids: &mut self.ids,
             counters: &mut self.counters,
         }

@@ -13,6 +13,7 @@ mod counters;
 mod datagram;
 mod deadlines;
 mod host;
+mod resolve;
 mod table;
 mod target;
 mod tcp;
@@ -39,6 +40,7 @@ use crate::{
     listing::FlowView,
     payload::Packet,
     reassembly::{Assembly, Reassembly},
+    resolvers::Resolvers,
     stream::TcpFlow,
     udp::UdpFlow,
 };
@@ -54,8 +56,7 @@ use time_wait::TimeWait;
 #[derive(Debug)]
 pub struct Relay {
     config: RelayConfig,
-    /// The host's resolvers in order of preference.
-    resolvers: Arc<[SocketAddr]>,
+    resolvers: Resolvers,
     host: Host,
     flows: Table<Flow>,
     shares: Shares,
@@ -131,7 +132,7 @@ impl Relay {
     /// A relay without flows.
     pub fn new(now: Instant, config: RelayConfig, secret: RandomState) -> Self {
         Self {
-            resolvers: Arc::new([]),
+            resolvers: Resolvers::new(Arc::new([])),
             host: Host::new(&config.source),
             flows: Table::new(),
             shares: Shares::new(config.limits.new_per_second),
@@ -151,9 +152,10 @@ impl Relay {
         }
     }
 
-    /// Sets the host's resolvers; flows that lead to another one go on.
+    /// Sets the host's resolvers. Flows to one that is gone go on to another when they ask again; connections
+    /// stay.
     pub fn set_resolvers(&mut self, resolvers: Arc<[SocketAddr]>) {
-        self.resolvers = resolvers;
+        self.resolvers = Resolvers::new(resolvers);
     }
 
     /// Takes a packet that a container has sent to the gateway.

@@ -4,7 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::net::{RecvFlags, SendFlags};
@@ -29,6 +29,22 @@ use crate::{
 pub(crate) struct TcpFlow {
     pub(crate) connection: Connection,
     pub(crate) socket: HostSocket,
+    pub(crate) attempt: Attempt,
+}
+
+/// The connect of a flow's socket, which may not be the first to a resolver (R-DNS-3).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt {
+    pub(crate) began: Instant,
+    /// Resolvers that failed before.
+    pub(crate) failures: usize,
+}
+
+impl Attempt {
+    /// The first.
+    pub(crate) fn new(began: Instant) -> Self {
+        Self { began, failures: 0 }
+    }
 }
 
 /// A non-blocking TCP socket of the host.
@@ -210,7 +226,7 @@ pub(crate) struct StreamIo<'a, L> {
     pub(crate) token: mio::Token,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) link: &'a mut L,
-    pub(crate) now: std::time::Instant,
+    pub(crate) now: Instant,
 }
 
 impl<L: Link> FlowIo for StreamIo<'_, L> {

@@ -1,12 +1,12 @@
 //! UDP flows: a container's conversation with one other end, or its DNS queries to the host's resolvers.
 
+mod asking;
 mod queries;
 
 use std::{
     io,
     net::SocketAddr,
     os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
     time::Instant,
 };
 
@@ -23,7 +23,7 @@ use crate::{
     sys::{self, Received, Slots},
 };
 
-use queries::{Asked, Queries};
+use queries::Queries;
 
 /// One UDP flow: a host socket that is connected to the flow's other end.
 ///
@@ -63,26 +63,6 @@ impl UdpFlow {
         })
     }
 
-    /// Queries to the first of `resolvers` that has a route.
-    ///
-    /// # Errors
-    /// The kernel's about the last of them; `AddrNotAvailable` if there is none.
-    pub(crate) fn open_query(
-        now: Instant,
-        resolvers: &Arc<[SocketAddr]>,
-        source: &Source,
-    ) -> io::Result<Self> {
-        let mut result = Err(io::ErrorKind::AddrNotAvailable.into());
-        for &resolver in resolvers.iter() {
-            result = Self::open(now, resolver, source);
-            if let Ok(flow) = &mut result {
-                flow.queries = Some(Box::new(Queries::new(now, Arc::clone(resolvers))));
-                break;
-            }
-        }
-        result
-    }
-
     /// The container sends. Gives what it is to be told if that cannot go anywhere.
     pub(crate) fn handle_datagram<L: Link>(
         &mut self,
@@ -92,14 +72,10 @@ impl UdpFlow {
         scratch: &mut Scratch,
     ) -> Option<Refusal> {
         self.last_activity = now;
-        match &mut self.queries {
-            Some(queries) => {
-                if queries.ask(now, datagram.payload) == Asked::Overdue {
-                    self.ask_next_resolver(inbound);
-                }
-            }
-            None => self.socket.set_headers(datagram.headers),
+        if self.queries.is_some() {
+            return self.ask(now, datagram, inbound, scratch);
         }
+        self.socket.set_headers(datagram.headers);
         self.send(datagram, inbound, scratch)
     }
 
@@ -128,16 +104,6 @@ impl UdpFlow {
             }
         }
         Progress::More
-    }
-
-    /// The host's resolvers have changed. For flows of queries; others have none.
-    pub(crate) fn set_resolvers(&mut self, resolvers: &Arc<[SocketAddr]>) {
-        let Some(queries) = &mut self.queries else { return };
-        if let Some(resolver) = queries.set_resolvers(resolvers, self.target)
-            && self.socket.connect(resolver).is_ok()
-        {
-            self.target = resolver;
-        }
     }
 
     /// When the flow ends, unless something moves before (R-UDP-3).
@@ -225,7 +191,7 @@ impl UdpFlow {
                 // The call may only have reported an earlier datagram's error, and sent nothing (R-UDP-5).
                 _ if retry == Retry::Once => {
                     retry = Retry::Never;
-                    self.drain_errors(inbound, scratch);
+                    self.drain_all_errors(inbound, scratch);
                 }
                 // R-UDP-11. A segment beyond the path's MTU is refused so, too: one by one they get what
                 // their headers ask for.
@@ -240,7 +206,6 @@ impl UdpFlow {
                     self.report_too_big(quoted, datagram.headers, inbound, scratch);
                     break;
                 }
-                _ if self.ask_next_resolver(inbound) => retry = Retry::Once,
                 _ => {
                     inbound.counters.dropped_host += rest.len().div_ceil(size).max(1) as u64;
                     return errors::refusal(&error);
@@ -280,29 +245,26 @@ impl UdpFlow {
         }
     }
 
+    /// Drains the error queue, which holds no more than the socket's receive buffer, before the next call.
+    fn drain_all_errors<L: Link>(&mut self, inbound: &mut Inbound<'_, L>, scratch: &mut Scratch) {
+        for _ in 0..ERROR_BATCHES {
+            if self.drain_errors(inbound, scratch) == Progress::Drained {
+                return;
+            }
+        }
+    }
+
     fn drain_errors<L: Link>(&mut self, inbound: &mut Inbound<'_, L>, scratch: &mut Scratch) -> Progress {
         for _ in 0..errors::AT_ONCE {
             let Some(error) = errors::next(self.socket.as_fd(), &mut scratch.datagrams) else {
                 return Progress::Drained;
             };
-            let payload = &scratch.datagrams[..error.len];
-            let is_stale = error
-                .destination
-                .is_some_and(|address| !is_same(address, self.target));
-            if self.queries.is_some()
-                && error.errno != libc::EMSGSIZE
-                && (is_stale || self.ask_next_resolver(inbound))
-            {
-                if self
-                    .queries
-                    .as_ref()
-                    .is_some_and(|queries| queries.waits_for(payload))
-                {
-                    // If this fails as well, the container asks again.
-                    let _ = self.push(payload, usize::MAX);
-                }
+            // A query that is too big will not be smaller for another resolver. What waits is asked again
+            // there, which may have failed at once, too.
+            if error.errno != libc::EMSGSIZE && self.ask_next_resolver(inbound) {
                 continue;
             }
+            let payload = &scratch.datagrams[..error.len];
             let Some(explained) = errors::explain(&error, version_of(inbound.path.remote)) else {
                 inbound.counters.errors_ignored += 1;
                 continue;
@@ -316,21 +278,6 @@ impl UdpFlow {
             inbound.report(explained, from, &quote, &mut scratch.frame);
         }
         Progress::More
-    }
-
-    /// False if this is no flow of queries, or if no other resolver is left.
-    fn ask_next_resolver<L>(&mut self, inbound: &mut Inbound<'_, L>) -> bool {
-        let Some(queries) = &mut self.queries else {
-            return false;
-        };
-        while let Some(resolver) = queries.next_resolver(self.target) {
-            self.target = resolver;
-            if self.socket.connect(resolver).is_ok() {
-                inbound.counters.resolvers_changed += 1;
-                return true;
-            }
-        }
-        false
     }
 
     /// Sends on what the slots have. Datagrams of equal size that came one by one are put together in the
@@ -354,8 +301,10 @@ impl UdpFlow {
             }
             self.last_activity = now;
             self.is_one_way = false;
-            if let Some(queries) = &mut self.queries {
-                queries.answer(now, &datagrams[start..start + first.len]);
+            if let Some(queries) = &mut self.queries
+                && queries.answer(now, &datagrams[start..start + first.len])
+            {
+                inbound.resolvers.note_answer(self.target);
             }
             let mut end = start + first.len;
             let mut segment = first.segment;
@@ -435,6 +384,9 @@ const SLOTS: Slots = Slots {
 };
 /// Batches that one flow may take before the others' turn.
 const BATCHES: usize = 4;
+/// Error entries taken before a call, in batches: more than the default receive buffer (212 992 bytes) has room
+/// for, at the least 768 bytes that each takes of it.
+const ERROR_BATCHES: usize = 20;
 /// Datagrams in one `UDP_SEGMENT` call: `UDP_MAX_SEGMENTS` of Linux before 6.9 (linux/udp.h).
 const SEGMENTS_MAX: usize = 64;
 /// Largest payload over IPv4 (R-UDP-11).

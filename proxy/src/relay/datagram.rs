@@ -1,6 +1,6 @@
 //! UDP and echo flows of a relay: which datagram belongs to which, and what begins or ends one.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Instant};
+use std::{io, net::SocketAddr, time::Instant};
 
 use vswitch_wire::Refusal;
 
@@ -45,15 +45,11 @@ impl Relay {
                 Err(refusal) => return refusal,
             },
         };
-        if self.is_query_refused(id) {
+        if self.is_query_refused(now, id) {
             return None;
         }
-        let resolvers = Arc::clone(&self.resolvers);
         self.with_datagrams(now, id, scratch, link, |flow, inbound, scratch| match flow {
-            Kind::Udp(flow) => {
-                flow.set_resolvers(&resolvers);
-                flow.handle_datagram(now, &datagram, inbound, scratch)
-            }
+            Kind::Udp(flow) => flow.handle_datagram(now, &datagram, inbound, scratch),
             Kind::Echo(_) | Kind::Tcp(_) => None,
         })
         .flatten()
@@ -113,7 +109,7 @@ impl Relay {
             hop: arrival.hop,
             remote: tuple.remote,
         };
-        let resolver = self.resolvers.first().copied();
+        let resolver = self.resolvers.first();
         let target = match wish.target(now, &self.config.policy, &mut self.host, resolver) {
             Ok(target) => target,
             Err(refused) => {
@@ -152,10 +148,10 @@ impl Relay {
         self.insert(flow, link).ok_or(None)
     }
 
-    fn open_datagram_socket(&self, now: Instant, tuple: &Tuple, target: &Target) -> io::Result<Kind> {
+    fn open_datagram_socket(&mut self, now: Instant, tuple: &Tuple, target: &Target) -> io::Result<Kind> {
         let source = &self.config.source;
         if let Target::Resolver(_) = target {
-            return UdpFlow::open_query(now, &self.resolvers, source).map(Kind::Udp);
+            return UdpFlow::open_query(now, &mut self.resolvers, source).map(Kind::Udp);
         }
         let to = match *target {
             Target::Host(address) => address,
@@ -168,14 +164,16 @@ impl Relay {
     }
 
     /// Whether a query is one too many (R-DNS-3).
-    fn is_query_refused(&mut self, id: FlowId) -> bool {
-        let Some(flow) = self.flows.get(id) else {
+    fn is_query_refused(&mut self, now: Instant, id: FlowId) -> bool {
+        let Some(flow) = self.flows.get_mut(id) else {
             return true;
         };
-        let is_query = flow.target.is_some() && flow.tuple.remote.port() == super::target::DNS;
-        let endpoint = flow.endpoint;
-        let is_refused =
-            is_query && self.shares.of(endpoint).queries >= self.config.limits.queries_per_endpoint;
+        let is_query = flow.is_query();
+        let share = self.shares.of(flow.endpoint);
+        if let Kind::Udp(flow) = &mut flow.kind {
+            share.queries -= flow.expire_queries(now);
+        }
+        let is_refused = is_query && share.queries >= self.config.limits.queries_per_endpoint;
         self.counters.limit_queries += u64::from(is_refused);
         is_refused
     }
@@ -228,6 +226,9 @@ impl Relay {
         let flow = self.flows.get_mut(id)?;
         let path = flow.path(&self.config);
         let mut inbound = Inbound {
+            token: link.token(id),
+            resolvers: &mut self.resolvers,
+            source: &self.config.source,
             link,
             gateway: flow.gateway(&self.config),
             path: &path,

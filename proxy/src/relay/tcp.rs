@@ -16,7 +16,7 @@ use crate::{
     listing::Protocol,
     payload::Packet,
     seq::SeqNum,
-    stream::{self, HostSocket, StreamIo, TcpFlow},
+    stream::{self, Attempt, HostSocket, StreamIo, TcpFlow},
     tcp::{Connection, End, Outgoing, Settings},
 };
 
@@ -39,6 +39,9 @@ impl Relay {
             remote: SocketAddr::new(packet.dst, segment.header().dst_port()),
         };
         if let Some(id) = self.flows.find(&tuple) {
+            if let Some(connected) = self.leave_silent_resolver(now, id, link) {
+                self.settle_connect(now, id, connected, scratch, link);
+            }
             let end = self.with_stream(now, id, scratch, link, |connection, io| {
                 connection.handle_segment(now, &segment, io);
             });
@@ -98,7 +101,7 @@ impl Relay {
         link: &mut impl Link,
     ) -> Result<Option<(FlowId, io::Result<bool>)>, target::Refused> {
         let endpoint = arrival.endpoint;
-        let resolver = self.resolvers.first().copied();
+        let resolver = self.resolvers.first();
         let wish = Wish {
             protocol: Protocol::Tcp,
             hop: arrival.hop,
@@ -134,6 +137,7 @@ impl Relay {
             kind: Kind::Tcp(TcpFlow {
                 connection: Connection::new(now, syn, settings),
                 socket,
+                attempt: Attempt::new(now),
             }),
             _descriptor: descriptor,
         };
@@ -208,14 +212,22 @@ impl Relay {
         &mut self,
         now: Instant,
         id: FlowId,
-        connected: io::Result<bool>,
+        mut connected: io::Result<bool>,
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
+        while connected.is_err()
+            && let Some(next) = self.connect_next_resolver(now, id, link)
+        {
+            connected = next;
+        }
         match connected {
             Ok(false) => {}
             Ok(true) => {
                 if let Some(flow) = self.flows.get(id) {
+                    if let Some(resolver) = flow.target.filter(|_| flow.is_query()) {
+                        self.resolvers.note_answer(resolver);
+                    }
                     // Only what nobody answers counts against the rate of new flows.
                     let endpoint = flow.endpoint;
                     self.shares.of(endpoint).new.give_back();
@@ -279,7 +291,10 @@ impl Relay {
     ) -> Option<End> {
         let flow = self.flows.get_mut(id)?;
         let path = flow.path(&self.config);
-        let Kind::Tcp(TcpFlow { connection, socket }) = &mut flow.kind else {
+        let Kind::Tcp(TcpFlow {
+            connection, socket, ..
+        }) = &mut flow.kind
+        else {
             return None;
         };
         let token = link.token(id);
@@ -319,7 +334,10 @@ impl Relay {
     fn finish_stream(&mut self, now: Instant, id: FlowId, end: End) {
         let Some(flow) = self.remove(id) else { return };
         let tuple = flow.tuple;
-        let Kind::Tcp(TcpFlow { connection, socket }) = flow.kind else {
+        let Kind::Tcp(TcpFlow {
+            connection, socket, ..
+        }) = flow.kind
+        else {
             return;
         };
         match end {

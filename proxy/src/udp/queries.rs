@@ -1,117 +1,88 @@
-//! The DNS queries of a flow to the host's resolvers: which wait for an answer, whom to ask, how long to stay.
+//! The DNS queries of a flow to the host's resolvers: which wait for an answer, and how long to stay.
 
-use std::{
-    net::SocketAddr,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-
-use vswitch_wire::IpVersion;
-
-use crate::datagram_socket::version_of;
+use std::time::{Duration, Instant};
 
 /// The queries of one flow, sans-IO. Answers are never kept.
 #[derive(Debug)]
 pub(crate) struct Queries {
-    resolvers: Arc<[SocketAddr]>,
-    /// Oldest first; at most [`WAITING_MAX`].
+    /// At most [`WAITING_MAX`], those that were asked last behind the others.
     waiting: Vec<Waiting>,
+    /// Buffers of queries that wait no more.
+    spare: Vec<Vec<u8>>,
     last_query: Instant,
     last_answer: Option<Instant>,
     /// Resolvers that failed since the container asked last.
     failures: usize,
 }
 
-/// How the container asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
-    /// For the first time, or again in haste.
-    Early,
-    /// Again, after the resolver had [`PATIENCE`].
-    Overdue,
-}
-
 impl Queries {
     /// No query yet.
-    pub(crate) fn new(now: Instant, resolvers: Arc<[SocketAddr]>) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
-            resolvers,
             waiting: Vec::new(),
+            spare: Vec::new(),
             last_query: now,
             last_answer: None,
             failures: 0,
         }
     }
 
-    /// The container asks.
-    pub(crate) fn ask(&mut self, now: Instant, query: &[u8]) -> Asked {
+    /// The container asks. Gives since when this query waits already, if it is repeated; it does not any more
+    /// until [`wait`](Self::wait).
+    pub(crate) fn ask(&mut self, now: Instant, query: &[u8]) -> Option<Instant> {
         self.last_query = now;
         self.failures = 0;
-        let Some(id) = id_of(query) else {
-            return Asked::Early;
-        };
-        if let Some(waiting) = self.waiting.iter_mut().find(|waiting| waiting.id == id) {
-            if now.saturating_duration_since(waiting.asked) < PATIENCE {
-                return Asked::Early;
-            }
-            waiting.asked = now;
-            return Asked::Overdue;
-        }
+        self.expire(now);
+        let id = id_of(query)?;
+        let place = self.waiting.iter().position(|waiting| waiting.id == id)?;
+        let asked = self.waiting[place].asked;
+        self.forget(place);
+        Some(asked)
+    }
+
+    /// The query is under way to a resolver, which was asked at `asked`.
+    pub(crate) fn wait(&mut self, asked: Instant, query: &[u8]) {
+        let Some(id) = id_of(query) else { return };
         if self.waiting.len() == WAITING_MAX {
-            self.waiting.remove(0);
+            self.forget(0);
         }
-        self.waiting.push(Waiting {
-            id,
-            len: query.len(),
-            asked: now,
-        });
-        Asked::Early
+        let mut message = self.spare.pop().unwrap_or_default();
+        if query.len() <= KEPT_MAX {
+            message.extend_from_slice(query);
+        }
+        self.waiting.push(Waiting { id, asked, message });
     }
 
-    /// A resolver answers.
-    pub(crate) fn answer(&mut self, now: Instant, answer: &[u8]) {
+    /// A resolver answers; whether anybody waits for that.
+    pub(crate) fn answer(&mut self, now: Instant, answer: &[u8]) -> bool {
         self.last_answer = Some(now);
-        self.failures = 0;
-        if let Some(id) = id_of(answer) {
-            self.waiting.retain(|waiting| waiting.id != id);
+        let id = id_of(answer);
+        let place = self.waiting.iter().position(|waiting| Some(waiting.id) == id);
+        if let Some(place) = place {
+            self.failures = 0;
+            self.forget(place);
         }
+        place.is_some()
     }
 
-    /// Whom to ask now that `current` has failed; `None` if all have, since the container asked last.
-    pub(crate) fn next_resolver(&mut self, current: SocketAddr) -> Option<SocketAddr> {
-        let version = version_of(current);
-        let candidates = self.of_version(version).count();
-        if self.failures + 1 >= candidates {
-            return None;
-        }
+    /// A resolver has failed; gives how many have, since the container asked last or an answer came.
+    pub(crate) fn fail(&mut self) -> usize {
         self.failures += 1;
-        let place = self.of_version(version).position(|resolver| resolver == current);
-        let next = place.map_or(0, |place| (place + 1) % candidates);
-        self.of_version(version).nth(next)
+        self.failures
     }
 
-    /// Whether this, which came back with an error, is a whole query that still waits.
-    pub(crate) fn waits_for(&self, query: &[u8]) -> bool {
-        let id = id_of(query);
-        self.waiting
-            .iter()
-            .any(|waiting| Some(waiting.id) == id && waiting.len == query.len())
+    /// Gives up queries that nobody waits for any longer.
+    pub(crate) fn expire(&mut self, now: Instant) {
+        let is_over = |waiting: &Waiting| now.saturating_duration_since(waiting.asked) >= WAIT;
+        while let Some(place) = self.waiting.iter().position(is_over) {
+            self.forget(place);
+        }
     }
 
-    /// The host's resolvers are these now; gives whom to ask if `current` is none of them any more.
-    pub(crate) fn set_resolvers(
-        &mut self,
-        resolvers: &Arc<[SocketAddr]>,
-        current: SocketAddr,
-    ) -> Option<SocketAddr> {
-        if Arc::ptr_eq(&self.resolvers, resolvers) {
-            return None;
-        }
-        self.resolvers = Arc::clone(resolvers);
-        if self.resolvers.contains(&current) {
-            return None;
-        }
-        self.of_version(version_of(current)).next()
+    /// The queries that wait, to be asked again elsewhere: those that were kept.
+    pub(crate) fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        let messages = self.waiting.iter().map(|waiting| &*waiting.message);
+        messages.filter(|message| !message.is_empty())
     }
 
     /// How many queries wait for an answer.
@@ -128,18 +99,21 @@ impl Queries {
         }
     }
 
-    /// A socket has one version; resolvers of the other are not asked by this flow.
-    fn of_version(&self, version: IpVersion) -> impl Iterator<Item = SocketAddr> + '_ {
-        let resolvers = self.resolvers.iter().copied();
-        resolvers.filter(move |&resolver| version_of(resolver) == version)
+    fn forget(&mut self, place: usize) {
+        let mut message = self.waiting.remove(place).message;
+        if self.spare.len() < SPARE_MAX {
+            message.clear();
+            self.spare.push(message);
+        }
     }
 }
 
 #[derive(Debug)]
 struct Waiting {
     id: u16,
-    len: usize,
     asked: Instant,
+    /// Empty if it was too long to be kept.
+    message: Vec<u8>,
 }
 
 /// RFC 1035 §4.1.1: the first field of every message.
@@ -152,11 +126,13 @@ const WAIT: Duration = Duration::from_secs(10);
 /// A resolver's library asks for A and AAAA by one socket and is done; ours, so that its questions do not keep
 /// descriptors.
 const LINGER: Duration = Duration::from_secs(1);
-/// When a repeated query goes to the next resolver: below the 5 s after which libraries repeat
-/// (resolv.conf(5), `timeout`), above any round trip.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 /// Queries that are remembered (R-DNS-3).
 const WAITING_MAX: usize = 256;
+/// Bytes of the largest query that is kept: RFC 1035 §2.3.4 has no larger ones, and the container repeats what
+/// it hears nothing of.
+const KEPT_MAX: usize = 512;
+/// Buffers kept for the next queries: A and AAAA.
+const SPARE_MAX: usize = 2;
 
 #[cfg(test)]
 mod tests {
@@ -167,75 +143,67 @@ mod tests {
     #[test]
     fn r_dns_3_a_flow_ends_a_second_after_its_last_answer() {
         let start = now();
-        let mut queries = queries(start, &["192.0.2.1:53"]);
-        queries.ask(start, &query(1));
-        queries.ask(start, &query(2));
+        let mut queries = Queries::new(start);
+        ask(&mut queries, start, 1);
+        ask(&mut queries, start, 2);
         assert_eq!(queries.outstanding(), 2);
-        queries.answer(start + SECOND, &query(1));
+        assert!(queries.answer(start + SECOND, &query(1)));
+        assert!(!queries.answer(start + SECOND, &query(1)), "twice");
         assert_eq!(queries.deadline(), start + 10 * SECOND, "one still waits");
-        queries.answer(start + 2 * SECOND, &query(2));
+        assert!(queries.answer(start + 2 * SECOND, &query(2)));
         assert_eq!(queries.outstanding(), 0);
         assert_eq!(queries.deadline(), start + 3 * SECOND);
-        queries.ask(start + 3 * SECOND, &query(3));
+        ask(&mut queries, start + 3 * SECOND, 3);
         assert_eq!(queries.deadline(), start + 13 * SECOND);
     }
 
     #[test]
-    fn r_dns_3_a_query_repeated_in_time_goes_to_the_next_resolver() {
+    fn r_dns_3_a_repeated_query_is_known_by_its_number() {
         let start = now();
-        let mut queries = queries(start, &["192.0.2.1:53", "192.0.2.2:53"]);
-        assert_eq!(queries.ask(start, &query(1)), Asked::Early);
-        assert_eq!(queries.ask(start + SECOND, &query(1)), Asked::Early);
-        assert_eq!(queries.ask(start + 2 * SECOND, &query(1)), Asked::Overdue);
-        assert_eq!(queries.ask(start + 3 * SECOND, &query(1)), Asked::Early);
-        assert_eq!(queries.ask(start + 3 * SECOND, &query(2)), Asked::Early);
+        let mut queries = Queries::new(start);
+        assert_eq!(queries.ask(start, &query(1)), None);
+        queries.wait(start, &query(1));
+        assert_eq!(queries.ask(start + SECOND, &query(2)), None);
+        assert_eq!(queries.ask(start + SECOND, &query(1)), Some(start));
+        assert_eq!(queries.outstanding(), 0, "it is not under way now");
+        queries.wait(start, &query(1));
+        assert_eq!(queries.messages().collect::<Vec<_>>(), [query(1)]);
+    }
+
+    #[test]
+    fn r_dns_3_queries_that_nobody_answers_are_given_up() {
+        let start = now();
+        let mut queries = Queries::new(start);
+        ask(&mut queries, start, 1);
+        ask(&mut queries, start + 5 * SECOND, 2);
+        ask(&mut queries, start + 10 * SECOND, 3);
         assert_eq!(queries.outstanding(), 2);
-    }
-
-    #[test]
-    fn r_dns_3_each_resolver_is_asked_once_per_question() {
-        let start = now();
-        let list = ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53", "192.0.2.3:53"];
-        let mut queries = queries(start, &list);
-        queries.ask(start, &query(1));
-        let [first, second, third] = [list[0], list[2], list[3]].map(address);
-        assert_eq!(queries.next_resolver(first), Some(second));
-        assert_eq!(queries.next_resolver(second), Some(third));
-        assert_eq!(queries.next_resolver(third), None);
-        queries.ask(start, &query(1));
-        assert_eq!(queries.next_resolver(third), Some(first));
-        assert!(queries.waits_for(&query(1)));
-        assert!(!queries.waits_for(&query(1)[..8]), "cut");
-    }
-
-    #[test]
-    fn r_dns_2_new_resolvers_replace_one_that_is_gone() {
-        let start = now();
-        let mut queries = queries(start, &["192.0.2.1:53"]);
-        let current = address("192.0.2.1:53");
-        let list: Arc<[SocketAddr]> = [address("192.0.2.9:53"), current].into();
-        assert_eq!(queries.set_resolvers(&list, current), None);
-        let list: Arc<[SocketAddr]> = [address("192.0.2.9:53")].into();
-        assert_eq!(queries.set_resolvers(&list, current), Some(list[0]));
+        queries.expire(start + 15 * SECOND);
+        assert_eq!(queries.outstanding(), 1);
     }
 
     #[test]
     fn r_lim_the_memory_of_queries_is_bounded() {
         let start = now();
-        let mut queries = queries(start, &["192.0.2.1:53"]);
+        let mut queries = Queries::new(start);
         for id in 0..1000 {
-            queries.ask(start, &query(id));
+            ask(&mut queries, start, id);
         }
         assert_eq!(queries.outstanding(), WAITING_MAX);
-        assert_eq!(queries.ask(start, &[]), Asked::Early, "no message at all");
+        let large = [&query(1)[..], &[0; KEPT_MAX]].concat();
+        queries.wait(start, &large);
+        assert_eq!(
+            queries.messages().count(),
+            WAITING_MAX - 1,
+            "too large to be kept"
+        );
+        queries.wait(start, &[]);
+        assert_eq!(queries.outstanding(), WAITING_MAX, "no message at all");
     }
 
-    fn queries(now: Instant, resolvers: &[&str]) -> Queries {
-        Queries::new(now, resolvers.iter().map(|resolver| address(resolver)).collect())
-    }
-
-    fn address(address: &str) -> SocketAddr {
-        address.parse().expect("an address")
+    fn ask(queries: &mut Queries, now: Instant, id: u16) {
+        queries.ask(now, &query(id));
+        queries.wait(now, &query(id));
     }
 
     fn query(id: u16) -> [u8; 12] {

@@ -15,6 +15,7 @@ use crate::{
     mock::{SECOND, Side, now, wait_ready},
     payload::{Fragmentation, Packet},
     reassembly::{Assembly, Reassembly},
+    resolvers::Resolvers,
 };
 
 use super::*;
@@ -459,11 +460,10 @@ fn r_out_2_a_source_that_the_host_does_not_have_is_an_error() {
 #[test]
 fn r_dns_1_answers_come_from_the_gateway() {
     let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
-    let server = test.server.local_addr().expect("an address");
-    let start = now();
-    test.flow = UdpFlow::open_query(start, &[server].into(), &Source::default()).expect("a flow");
+    let server = address_of(&test.server);
+    test.resolve_by(&[server]);
     test.side.path.remote = "10.0.0.1:53".parse().expect("an address");
-    test.send_at(start, &query(7));
+    test.send(&query(7));
     assert_eq!(test.flow.outstanding_queries(), 1);
     let (_, peer) = test.receive();
     let answer = [query(7).as_slice(), &[1; 600]].concat();
@@ -475,53 +475,44 @@ fn r_dns_1_answers_come_from_the_gateway() {
 
 #[test]
 fn r_dns_3_a_resolver_that_refuses_is_replaced_at_once() {
-    let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
-    let server = test.server.local_addr().expect("an address");
-    let closed = {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        socket.local_addr().expect("an address")
-    };
-    let resolvers: Arc<[SocketAddr]> = [closed, server].into();
-    test.flow = UdpFlow::open_query(now(), &resolvers, &Source::default()).expect("a flow");
-    test.send(&query(7));
-    wait_ready(&test.flow);
-    test.flow.handle_ready_now(&mut test.side, &mut test.scratch);
-    assert_eq!(test.receive().0, query(7), "asked without the container");
-    assert_eq!(test.side.counters.resolvers_changed, 1);
-    assert_eq!(test.side.counters.errors_passed, 0);
-    assert_eq!(test.flow.target(), server);
+    for (refusing, family) in pairs_of_families() {
+        let mut test = Test::new(family);
+        let server = address_of(&test.server);
+        test.resolve_by(&[closed(refusing), server]);
+        test.send(&query(7));
+        wait_ready(&test.flow);
+        test.flow.handle_ready_now(&mut test.side, &mut test.scratch);
+        assert_eq!(test.receive().0, query(7), "asked without the container");
+        assert_eq!(test.side.counters.resolvers_changed, 1);
+        assert_eq!(test.side.counters.errors_passed, 0);
+        assert_eq!(test.flow.target(), server);
+        assert_eq!(test.side.resolvers.first(), Some(server), "for the next flows");
+    }
 }
 
 #[test]
-fn r_dns_3_a_late_error_of_the_last_resolver_does_not_blame_the_next() {
+fn r_dns_3_all_queries_that_wait_are_asked_again() {
     let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
-    let server = test.server.local_addr().expect("an address");
-    let closed = {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        socket.local_addr().expect("an address")
-    };
-    let resolvers: Arc<[SocketAddr]> = [closed, server].into();
-    test.flow = UdpFlow::open_query(now(), &resolvers, &Source::default()).expect("a flow");
-    test.send(&query(7));
-    wait_ready(&test.flow);
-    // As if the error of another query had come before.
-    test.flow.socket.connect(server).expect("connect");
-    test.flow.target = server;
-    test.flow.handle_ready_now(&mut test.side, &mut test.scratch);
-    assert_eq!(test.receive().0, query(7));
-    assert_eq!(test.flow.target(), server);
-    assert_eq!(test.side.counters, Counters::default());
+    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
+    let server = address_of(&test.server);
+    test.resolve_by(&[address_of(&silent), server]);
+    let start = now();
+    for id in 1..=3 {
+        test.send_at(start, &query(id));
+    }
+    assert_eq!(test.flow.target(), address_of(&silent));
+    test.send_at(start + 3 * SECOND, &query(2));
+    let mut asked = [(); 3].map(|()| test.receive().0);
+    asked.sort();
+    assert_eq!(asked, [1, 2, 3].map(query));
+    assert_eq!(test.flow.outstanding_queries(), 3);
 }
 
 #[test]
 fn r_dns_3_the_container_hears_when_all_resolvers_refuse() {
     let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
-    let closed = || {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-        socket.local_addr().expect("an address")
-    };
-    let resolvers: Arc<[SocketAddr]> = [closed(), closed()].into();
-    test.flow = UdpFlow::open_query(now(), &resolvers, &Source::default()).expect("a flow");
+    let loopback = Ipv4Addr::LOCALHOST.into();
+    test.resolve_by(&[closed(loopback), closed(loopback)]);
     test.side.path.remote = "10.0.0.1:53".parse().expect("an address");
     test.send(&query(7));
     while test.side.link.frames.is_empty() {
@@ -534,33 +525,119 @@ fn r_dns_3_the_container_hears_when_all_resolvers_refuse() {
 
 #[test]
 fn r_dns_3_an_overdue_query_goes_to_the_next_resolver() {
+    for (keeping_silent, family) in pairs_of_families() {
+        let mut test = Test::new(family);
+        let silent = UdpSocket::bind((keeping_silent, 0)).expect("a socket");
+        let addresses = [&silent, &test.server].map(address_of);
+        let start = now();
+        test.resolve_by(&addresses);
+        test.send_at(start, &query(7));
+        test.send_at(start + SECOND, &query(7));
+        assert_eq!(test.flow.target(), addresses[0]);
+        test.send_at(start + 5 * SECOND, &query(7));
+        assert_eq!(test.flow.target(), addresses[1]);
+        let (_, peer) = test.receive();
+        test.server.send_to(&query(7), peer).expect("send");
+        assert_eq!(test.received_until(1), [query(7)]);
+        assert_eq!(test.side.resolvers.first(), Some(addresses[1]));
+    }
+}
+
+#[test]
+fn r_dns_3_the_only_resolver_is_asked_again() {
     let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
-    let silent = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-    let addresses = [&silent, &test.server].map(|socket| socket.local_addr().expect("an address"));
+    let server = address_of(&test.server);
+    test.resolve_by(&[server]);
     let start = now();
-    test.flow = UdpFlow::open_query(start, &addresses.into(), &Source::default()).expect("a flow");
-    test.send_at(start, &query(7));
-    test.send_at(start + SECOND, &query(7));
-    assert_eq!(test.flow.target(), addresses[0]);
-    test.send_at(start + 5 * SECOND, &query(7));
-    assert_eq!(test.flow.target(), addresses[1]);
-    let (_, peer) = test.receive();
-    test.server.send_to(&query(7), peer).expect("send");
-    assert_eq!(test.received_until(1), [query(7)]);
+    for seconds in [0, 5, 10] {
+        test.send_at(start + seconds * SECOND, &query(7));
+        assert_eq!(test.receive().0, query(7));
+    }
+    assert_eq!(test.side.counters, Counters::default());
 }
 
 #[test]
 fn r_dns_2_new_resolvers_are_asked_by_flows_that_exist() {
+    for (family, other) in pairs_of_families() {
+        let mut test = Test::new(other);
+        let gone = UdpSocket::bind((family, 0)).expect("a socket");
+        test.resolve_by(&[address_of(&gone)]);
+        test.send(&query(8));
+        test.side.resolvers = Resolvers::new([closed(family), address_of(&test.server)].into());
+        test.side
+            .resolvers
+            .replace(test.side.resolvers.first().expect("one"));
+        test.send(&query(9));
+        let mut asked = [(); 2].map(|()| test.receive().0);
+        asked.sort();
+        assert_eq!(asked, [query(8), query(9)]);
+        test.side.resolvers = Resolvers::new([].into());
+        let refused = test.handle(&Test::datagram(&query(10)));
+        assert_eq!(refused, Some(Refusal::PortUnreachable));
+    }
+}
+
+#[test]
+fn r_dns_3_every_query_of_a_super_frame_and_every_answer_is_seen() {
     let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
-    let gone = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-    let old: Arc<[SocketAddr]> = [gone.local_addr().expect("an address")].into();
-    let new: Arc<[SocketAddr]> = [test.server.local_addr().expect("an address")].into();
-    test.flow = UdpFlow::open_query(now(), &old, &Source::default()).expect("a flow");
-    test.flow.set_resolvers(&old);
-    assert_eq!(test.flow.target(), old[0]);
-    test.flow.set_resolvers(&new);
-    test.send(&query(9));
-    assert_eq!(test.receive().0, query(9));
+    let server = address_of(&test.server);
+    test.resolve_by(&[server]);
+    let payload: Vec<u8> = (1..=5).flat_map(query).collect();
+    let size = query(1).len();
+    let datagram = Datagram {
+        segment: Some(size as u16),
+        payload: &payload,
+        ..Test::datagram(b"")
+    };
+    assert_eq!(test.handle(&datagram), None);
+    assert_eq!(test.flow.outstanding_queries(), 5);
+    let mut peer = server;
+    for id in 1..=5 {
+        let (asked, from) = test.receive();
+        assert_eq!(asked, query(id));
+        peer = from;
+    }
+    test.server.connect(peer).expect("connect");
+    sys::send_segments(test.server.as_fd(), &payload, size as u16).expect("UDP_SEGMENT");
+    let expected: Vec<_> = (1..=5).map(query).collect();
+    assert_eq!(test.received_until(5), expected);
+    assert_eq!(test.flow.outstanding_queries(), 0);
+}
+
+#[test]
+fn r_dns_3_queries_without_an_answer_are_forgotten() {
+    let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
+    let server = address_of(&test.server);
+    test.resolve_by(&[server]);
+    let start = now();
+    test.send_at(start, &query(1));
+    test.send_at(start + 9 * SECOND, &query(2));
+    assert_eq!(test.flow.expire_queries(start + 10 * SECOND), 1);
+    assert_eq!(test.flow.outstanding_queries(), 1);
+}
+
+#[test]
+fn r_udp_5_many_earlier_errors_do_not_cost_the_next_datagram() {
+    for count in [2, errors::AT_ONCE * 3 + 1] {
+        let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
+        let address = address_of(&test.server);
+        drop(std::mem::replace(
+            &mut test.server,
+            UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket"),
+        ));
+        // One call for all, since each would report the error of the one before.
+        let payload = vec![1; count * 10];
+        let mut sent = 0;
+        while sent < payload.len() {
+            // An error here is an earlier datagram's.
+            sent += sys::send_many(test.flow.as_fd(), &payload[sent..], 10).unwrap_or(0);
+        }
+        test.server = UdpSocket::bind(address).expect("the same port");
+        test.send(b"next");
+        assert_eq!(test.receive().0, b"next", "{count}");
+        assert_eq!(test.side.counters.dropped_host, 0);
+        assert_eq!(test.side.counters.errors_passed, count as u64);
+    }
 }
 
 #[test]
@@ -590,6 +667,13 @@ impl Test {
             side: Side::new(container, remote),
             scratch: Scratch::new(),
         }
+    }
+
+    /// Makes it a flow of queries.
+    fn resolve_by(&mut self, resolvers: &[SocketAddr]) {
+        self.side.resolvers = Resolvers::new(resolvers.into());
+        let flow = UdpFlow::open_query(now(), &mut self.side.resolvers, &Source::default());
+        self.flow = flow.expect("a flow");
     }
 
     fn datagram(payload: &[u8]) -> Datagram<'_> {
@@ -695,6 +779,24 @@ fn check_port_unreachable(side: &Side, frame: &[u8], payload: &[u8]) {
             assert_eq!(&quoted.payload()[8..], payload);
         }
     }
+}
+
+/// An address at which nobody listens.
+fn closed(family: IpAddr) -> SocketAddr {
+    address_of(&UdpSocket::bind((family, 0)).expect("a socket"))
+}
+
+fn address_of(socket: &UdpSocket) -> SocketAddr {
+    socket.local_addr().expect("an address")
+}
+
+/// Every two of the families, also twice the same.
+fn pairs_of_families() -> Vec<(IpAddr, IpAddr)> {
+    let families = families();
+    let pairs = families
+        .iter()
+        .flat_map(|&one| families.iter().map(move |&other| (one, other)));
+    pairs.collect()
 }
 
 fn query(id: u16) -> Vec<u8> {
