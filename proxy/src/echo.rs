@@ -14,12 +14,13 @@ use vswitch_wire::{Echo, IcmpHeader, IpProtocol, IpVersion, Refusal, checksum};
 use crate::{
     Link, Path, Scratch,
     config::{Source, Timeouts},
-    datagram::{HEADROOM, Inbound},
+    datagram::Inbound,
     datagram_socket::{DatagramSocket, Progress, Service, version_of},
+    drain::{Drain, SLOTS},
     errors,
     payload::{EchoRequest, Headers},
     report::{Quote, QuotedProtocol},
-    sys::{self, Received, Slots},
+    sys::{QueuedError, Received},
 };
 
 /// One echo flow: a ping socket whose identifier the kernel chose, because one chosen by a container could
@@ -69,7 +70,7 @@ impl EchoFlow {
         let mut result = self.push(&request.echo);
         // As for UDP: the call may only have reported an earlier error (R-UDP-5).
         if matches!(&result, Err(error) if error.kind() != io::ErrorKind::WouldBlock) {
-            self.drain_errors(inbound, scratch);
+            self.drain_all_errors(inbound, scratch);
             result = self.push(&request.echo);
         }
         let error = match result {
@@ -105,25 +106,7 @@ impl EchoFlow {
         inbound: &mut Inbound<'_, L>,
         scratch: &mut Scratch,
     ) -> Progress {
-        let mut progress = self.drain_errors(inbound, scratch);
-        for _ in 0..BATCHES {
-            let mut received = [Received::default(); sys::RECEIVE_MAX];
-            let result = sys::receive_many(self.socket.as_fd(), &mut scratch.datagrams, SLOTS, &mut received);
-            match result {
-                Ok(count) => {
-                    let slots = scratch.datagrams.chunks_exact_mut(SLOTS.stride);
-                    for (received, slot) in received[..count].iter().zip(slots) {
-                        self.deliver(now, received, inbound, slot);
-                    }
-                    if count < scratch.datagrams.len() / SLOTS.stride {
-                        return progress;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return progress,
-                Err(_) => progress = self.drain_errors(inbound, scratch),
-            }
-        }
-        Progress::More
+        self.drain(now, inbound, scratch)
     }
 
     /// When the flow ends, unless something moves before (R-ICMP-2).
@@ -203,25 +186,45 @@ impl EchoFlow {
         let delivered = inbound.send_icmp(&mut slot[..end], SLOTS.headroom..end);
         self.received += delivered.saturating_sub(IcmpHeader::LEN) as u64;
     }
+}
 
-    fn drain_errors<L: Link>(&mut self, inbound: &mut Inbound<'_, L>, scratch: &mut Scratch) -> Progress {
-        for _ in 0..errors::AT_ONCE {
-            let Some(error) = errors::next(self.socket.as_fd(), &mut scratch.datagrams) else {
-                return Progress::Drained;
-            };
-            // Of a ping socket the payload begins with the ICMP header.
-            let message = &mut scratch.datagrams[..error.len];
-            let id = inbound.path.container.port();
-            let explained = errors::explain(&error, version_of(inbound.path.remote));
-            let Some(explained) = explained.filter(|_| restore(message, id, REQUEST, inbound.path)) else {
-                inbound.counters.errors_ignored += 1;
-                continue;
-            };
-            let from = errors::reporter(&error, self.target, inbound.path, inbound.gateway);
-            let headers = self.socket.headers().unwrap_or(Headers::DEFAULT);
-            inbound.report(explained, from, &quote(message, headers), &mut scratch.frame);
+impl Drain for EchoFlow {
+    const BATCHES: usize = 2;
+
+    fn socket(&self) -> &DatagramSocket {
+        &self.socket
+    }
+
+    fn handle_received<L: Link>(
+        &mut self,
+        now: Instant,
+        received: &[Received],
+        inbound: &mut Inbound<'_, L>,
+        scratch: &mut Scratch,
+    ) {
+        let slots = scratch.datagrams.chunks_exact_mut(SLOTS.stride);
+        for (received, slot) in received.iter().zip(slots) {
+            self.deliver(now, received, inbound, slot);
         }
-        Progress::More
+    }
+
+    fn handle_error<L: Link>(
+        &mut self,
+        error: &QueuedError,
+        inbound: &mut Inbound<'_, L>,
+        scratch: &mut Scratch,
+    ) {
+        // Of a ping socket the payload begins with the ICMP header.
+        let message = &mut scratch.datagrams[..error.len];
+        let id = inbound.path.container.port();
+        let explained = errors::explain(error, version_of(inbound.path.remote));
+        let Some(explained) = explained.filter(|_| restore(message, id, REQUEST, inbound.path)) else {
+            inbound.counters.errors_ignored += 1;
+            return;
+        };
+        let from = errors::reporter(error, self.target, inbound.path, inbound.gateway);
+        let headers = self.socket.headers().unwrap_or(Headers::DEFAULT);
+        inbound.report(explained, from, &quote(message, headers), &mut scratch.frame);
     }
 }
 
@@ -275,13 +278,6 @@ fn restore(message: &mut [u8], id: u16, kinds: [u8; 2], path: &Path) -> bool {
 const REQUEST: [u8; 2] = [8, 128];
 /// Types of an echo reply.
 const REPLY: [u8; 2] = [0, 129];
-/// Batches that one flow may take before the others' turn.
-const BATCHES: usize = 2;
-/// Replies are received where frames can be built around them.
-const SLOTS: Slots = Slots {
-    stride: HEADROOM + Scratch::SLOT_LEN,
-    headroom: HEADROOM,
-};
 
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,8 @@ use crate::{
     sys::{self, Origin, QueuedError},
 };
 
-/// The oldest entry of the socket's error queue, whose payload goes to `payload`; `None` if there is none.
+/// The oldest entry of the socket's error queue, whose payload goes to `payload`; `None` if there is none, or
+/// if the kernel cannot give it now: no call fails and takes an entry with it.
 pub(crate) fn next(socket: BorrowedFd<'_>, payload: &mut [u8]) -> Option<QueuedError> {
     sys::receive_error(socket, payload).ok()
 }
@@ -142,9 +143,6 @@ fn is_node(address: IpAddr) -> bool {
     let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
     !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_broadcast)
 }
-
-/// Entries that are taken off an error queue at once.
-pub(crate) const AT_ONCE: usize = 16;
 
 #[cfg(test)]
 mod tests {

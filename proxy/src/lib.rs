@@ -17,6 +17,7 @@ pub mod config;
 mod counters;
 mod datagram;
 mod datagram_socket;
+mod drain;
 mod echo;
 mod errors;
 pub mod link;

@@ -184,6 +184,20 @@ pub(crate) struct QueuedError {
     pub(crate) len: usize,
 }
 
+impl QueuedError {
+    /// An entry that is no error.
+    const OTHER: Self = Self {
+        errno: 0,
+        origin: Origin::Other,
+        kind: 0,
+        code: 0,
+        info: 0,
+        destination: None,
+        offender: None,
+        len: 0,
+    };
+}
+
 /// Who made an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {
@@ -227,7 +241,8 @@ pub(crate) fn receive_error(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::R
             .or_else(|| control_message(&header, libc::SOL_IPV6, libc::IPV6_RECVERR))
     };
     let Some((ExtendedError { error, offender }, data_len)) = found else {
-        return Err(io::Error::from(io::ErrorKind::InvalidData));
+        // Taken off the queue like any other, it says nothing of a packet (a time stamp, say).
+        return Ok(QueuedError::OTHER);
     };
     let offender_len = data_len.saturating_sub(size_of::<libc::sock_extended_err>());
     Ok(QueuedError {

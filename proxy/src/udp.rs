@@ -15,20 +15,22 @@ use vswitch_wire::{Refusal, UdpHeader};
 use crate::{
     Link, Scratch,
     config::{Source, Timeouts},
-    datagram::{HEADROOM, Inbound},
+    datagram::Inbound,
     datagram_socket::{DatagramSocket, Progress, Service, version_of},
+    drain::{Drain, SLOTS},
     errors,
     payload::{Datagram, Headers},
     report::{Quote, QuotedProtocol},
-    sys::{self, Received, Slots},
+    sys::{self, Origin, QueuedError, Received},
 };
 
 use queries::Queries;
 
 /// One UDP flow: a host socket that is connected to the flow's other end.
 ///
-/// Nothing is kept but what the kernel's socket keeps. A datagram for which there is no room on its way is
-/// dropped and counted, in both directions; a flow never blocks and never fails.
+/// Nothing is kept but what the kernel's socket keeps, and queries that wait for an answer. A datagram for which
+/// there is no room on its way is dropped and counted, in both directions; a flow never blocks, and no failure
+/// ends it.
 ///
 /// # States
 /// `UNREPLIED` until the first datagram of the other end, then `ASSURED`. Both end at [`UdpFlow::deadline`].
@@ -87,23 +89,7 @@ impl UdpFlow {
         inbound: &mut Inbound<'_, L>,
         scratch: &mut Scratch,
     ) -> Progress {
-        let mut progress = self.drain_errors(inbound, scratch);
-        for _ in 0..BATCHES {
-            let mut received = [Received::default(); sys::RECEIVE_MAX];
-            let result = sys::receive_many(self.socket.as_fd(), &mut scratch.datagrams, SLOTS, &mut received);
-            match result {
-                Ok(count) => {
-                    self.deliver(now, &received[..count], inbound, scratch);
-                    if count < scratch.datagrams.len() / SLOTS.stride {
-                        return progress;
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return progress,
-                // An ICMP error's number is reported once, by whichever call comes first (R-UDP-5).
-                Err(_) => progress = self.drain_errors(inbound, scratch),
-            }
-        }
-        Progress::More
+        self.drain(now, inbound, scratch)
     }
 
     /// When the flow ends, unless something moves before (R-UDP-3).
@@ -245,44 +231,22 @@ impl UdpFlow {
         }
     }
 
-    /// Drains the error queue, which holds no more than the socket's receive buffer, before the next call.
-    fn drain_all_errors<L: Link>(&mut self, inbound: &mut Inbound<'_, L>, scratch: &mut Scratch) {
-        for _ in 0..ERROR_BATCHES {
-            if self.drain_errors(inbound, scratch) == Progress::Drained {
-                return;
-            }
-        }
+    /// Also what was queued before the socket was connected is held against this (R-UDP-2).
+    fn is_from_target(&self, received: &Received) -> bool {
+        received.source.is_some_and(|source| is_same(source, self.target))
     }
+}
 
-    fn drain_errors<L: Link>(&mut self, inbound: &mut Inbound<'_, L>, scratch: &mut Scratch) -> Progress {
-        for _ in 0..errors::AT_ONCE {
-            let Some(error) = errors::next(self.socket.as_fd(), &mut scratch.datagrams) else {
-                return Progress::Drained;
-            };
-            // A query that is too big will not be smaller for another resolver. What waits is asked again
-            // there, which may have failed at once, too.
-            if error.errno != libc::EMSGSIZE && self.ask_next_resolver(inbound) {
-                continue;
-            }
-            let payload = &scratch.datagrams[..error.len];
-            let Some(explained) = errors::explain(&error, version_of(inbound.path.remote)) else {
-                inbound.counters.errors_ignored += 1;
-                continue;
-            };
-            let from = errors::reporter(&error, self.target, inbound.path, inbound.gateway);
-            let quote = Quote {
-                protocol: QuotedProtocol::Udp,
-                headers: self.socket.headers().unwrap_or(Headers::DEFAULT),
-                payload,
-            };
-            inbound.report(explained, from, &quote, &mut scratch.frame);
-        }
-        Progress::More
+impl Drain for UdpFlow {
+    const BATCHES: usize = 4;
+
+    fn socket(&self) -> &DatagramSocket {
+        &self.socket
     }
 
     /// Sends on what the slots have. Datagrams of equal size that came one by one are put together in the
     /// first one's slot and go as one super-frame.
-    fn deliver<L: Link>(
+    fn handle_received<L: Link>(
         &mut self,
         now: Instant,
         received: &[Received],
@@ -330,9 +294,28 @@ impl UdpFlow {
         }
     }
 
-    /// Also what was queued before the socket was connected is held against this (R-UDP-2).
-    fn is_from_target(&self, received: &Received) -> bool {
-        received.source.is_some_and(|source| is_same(source, self.target))
+    fn handle_error<L: Link>(
+        &mut self,
+        error: &QueuedError,
+        inbound: &mut Inbound<'_, L>,
+        scratch: &mut Scratch,
+    ) {
+        // A query that is too big will not be smaller for another resolver.
+        let is_failure = error.origin != Origin::Other && error.errno != libc::EMSGSIZE;
+        if is_failure && self.ask_next_resolver(inbound) {
+            return;
+        }
+        let Some(explained) = errors::explain(error, version_of(inbound.path.remote)) else {
+            inbound.counters.errors_ignored += 1;
+            return;
+        };
+        let from = errors::reporter(error, self.target, inbound.path, inbound.gateway);
+        let quote = Quote {
+            protocol: QuotedProtocol::Udp,
+            headers: self.socket.headers().unwrap_or(Headers::DEFAULT),
+            payload: &scratch.datagrams[..error.len],
+        };
+        inbound.report(explained, from, &quote, &mut scratch.frame);
     }
 }
 
@@ -377,16 +360,6 @@ fn continues(next: &Received, size: usize, len: usize) -> bool {
     next.segment.is_none() && (1..=size).contains(&next.len) && len + next.len <= PAYLOAD_MAX
 }
 
-/// Payloads are received where frames can be built around them.
-const SLOTS: Slots = Slots {
-    stride: HEADROOM + Scratch::SLOT_LEN,
-    headroom: HEADROOM,
-};
-/// Batches that one flow may take before the others' turn.
-const BATCHES: usize = 4;
-/// Error entries taken before a call, in batches: more than the default receive buffer (212 992 bytes) has room
-/// for, at the least 768 bytes that each takes of it.
-const ERROR_BATCHES: usize = 20;
 /// Datagrams in one `UDP_SEGMENT` call: `UDP_MAX_SEGMENTS` of Linux before 6.9 (linux/udp.h).
 const SEGMENTS_MAX: usize = 64;
 /// Largest payload over IPv4 (R-UDP-11).

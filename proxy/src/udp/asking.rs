@@ -20,6 +20,7 @@ use crate::{
     config::Source,
     datagram::Inbound,
     datagram_socket::{DatagramSocket, Service},
+    drain::Drain,
     errors,
     payload::Datagram,
     resolvers::{PATIENCE, Resolvers},

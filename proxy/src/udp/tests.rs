@@ -11,7 +11,8 @@ use vswitch_wire::{
 use crate::{
     Delivery,
     config::Timeouts,
-    datagram::Counters,
+    datagram::{Counters, HEADROOM},
+    drain::ERRORS_AT_ONCE,
     mock::{SECOND, Side, now, wait_ready},
     payload::{Fragmentation, Packet},
     reassembly::{Assembly, Reassembly},
@@ -618,7 +619,7 @@ fn r_dns_3_queries_without_an_answer_are_forgotten() {
 
 #[test]
 fn r_udp_5_many_earlier_errors_do_not_cost_the_next_datagram() {
-    for count in [2, errors::AT_ONCE * 3 + 1] {
+    for count in [2, ERRORS_AT_ONCE * 3 + 1] {
         let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
         let address = address_of(&test.server);
         drop(std::mem::replace(
