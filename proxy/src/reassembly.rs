@@ -61,7 +61,7 @@ pub(crate) enum Assembly<'a> {
 counters! {
     /// What reassembly counts.
     Counters {
-        /// Datagrams that became whole.
+        /// Datagrams that became whole; what they carried may still be refused.
         fragments_completed,
         /// Datagrams that were dropped for want of room.
         fragments_evicted,
@@ -128,6 +128,19 @@ impl Reassembly {
                 {
                     self.counters.fragments_timed_out += 1;
                 }
+            }
+        }
+    }
+
+    /// Drops what a container has under way: its port is about to go, and the number may be another's.
+    pub(crate) fn remove_endpoint(&mut self, endpoint: u32) {
+        let Some(share) = self.sources.get_mut(&endpoint) else {
+            return;
+        };
+        for (deadline, key) in std::mem::take(&mut share.oldest) {
+            let partial = self.datagrams.get(&key);
+            if partial.is_some_and(|partial| partial.deadline == deadline) {
+                self.remove(&key);
             }
         }
     }

@@ -183,7 +183,10 @@ impl Relay {
         };
         let refusal = match Packet::parse(bytes) {
             Ok(Some(packet)) => self.handle_whole(now, arrival, &packet, scratch, link),
-            Ok(None) => self.handle_fragment(now, arrival, bytes, scratch, link),
+            Ok(None) => {
+                self.handle_fragment(now, arrival, bytes, scratch, link);
+                None
+            }
             Err(error) => self.count_bad(error),
         };
         if let Some(refusal) = refusal {
@@ -218,20 +221,25 @@ impl Relay {
         bytes: &[u8],
         scratch: &mut Scratch,
         link: &mut impl Link,
-    ) -> Option<Refusal> {
-        let mut reassembly = self.reassembly.take()?;
-        let refusal = match reassembly.handle_packet(now, arrival.endpoint, bytes) {
-            Assembly::Complete(packet) => {
-                let arrival = Arrival {
-                    offload: Offload::NONE,
-                    ..arrival
-                };
-                self.handle_whole(now, arrival, &packet, scratch, link)
-            }
-            Assembly::Dropped | Assembly::Pending => None,
+    ) {
+        let Some(mut reassembly) = self.reassembly.take() else {
+            return;
         };
+        if let Assembly::Complete(packet) = reassembly.handle_packet(now, arrival.endpoint, bytes) {
+            let arrival = Arrival {
+                offload: Offload::NONE,
+                ..arrival
+            };
+            let refusal = self.handle_whole(now, arrival, &packet, scratch, link);
+            // The frame at hand has one fragment of it.
+            if let Some(refusal) = refusal
+                && let Some(len) = packet.emit(arrival.station, self.config.gateway_mac, &mut scratch.frame)
+            {
+                let whole = &mut scratch.frame[..len];
+                link.refuse(arrival.endpoint, whole, Offload::NONE, refusal);
+            }
+        }
         self.reassembly = Some(reassembly);
-        refusal
     }
 
     /// Takes readiness of a flow's socket.
@@ -316,6 +324,9 @@ impl Relay {
         let ids: Vec<FlowId> = of_endpoint.map(|(id, _)| id).collect();
         for id in ids {
             self.abort(now, id, scratch, link);
+        }
+        if let Some(reassembly) = &mut self.reassembly {
+            reassembly.remove_endpoint(endpoint);
         }
         self.shares.remove(endpoint);
     }

@@ -122,7 +122,8 @@ pub(crate) enum QuotedProtocol {
 }
 
 impl Headers {
-    fn in_v4(self, mut header: Ipv4Header) -> Ipv4Header {
+    /// In a header that has none of its own yet.
+    pub(crate) fn in_v4(self, mut header: Ipv4Header) -> Ipv4Header {
         let bytes = header.as_mut_bytes();
         bytes[1] = self.class;
         if self.fragmentation == Fragmentation::Allowed {
@@ -132,7 +133,8 @@ impl Headers {
         sealed(header)
     }
 
-    fn in_v6(self, mut header: Ipv6Header) -> Ipv6Header {
+    /// As [`in_v4`](Self::in_v4).
+    pub(crate) fn in_v6(self, mut header: Ipv6Header) -> Ipv6Header {
         let bytes = header.as_mut_bytes();
         bytes[0] |= self.class >> 4;
         bytes[1] |= self.class << 4;

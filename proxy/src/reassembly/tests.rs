@@ -173,6 +173,26 @@ fn n_fr_6_containers_are_never_mixed() {
 }
 
 #[test]
+fn n_fr_6_a_container_that_goes_takes_its_fragments_along() {
+    let (body, fragments) = fragments(BOTH[0][0], BOTH[0][1], 4000);
+    let mut reassembly = reassembly(1 << 20);
+    let start = now();
+    for endpoint in [1, 2] {
+        assert_eq!(feed(&mut reassembly, start, endpoint, &fragments[..1]), None);
+    }
+    reassembly.remove_endpoint(1);
+    reassembly.remove_endpoint(9);
+    assert_eq!(
+        feed(&mut reassembly, start, 1, &fragments[1..]),
+        None,
+        "the port is another's now"
+    );
+    assert_eq!(feed(&mut reassembly, start, 2, &fragments[1..]), Some(body));
+    reassembly.remove_endpoint(1);
+    assert_eq!((reassembly.bytes(), reassembly.poll_timeout()), (0, None));
+}
+
+#[test]
 fn n_fr_7_what_is_incomplete_ends_in_silence() {
     let start = now();
     for ([container, remote], seconds) in [(BOTH[0], 30), (BOTH[1], 60)] {
