@@ -4,7 +4,7 @@
 
 use std::{
     io::{self, IoSlice},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
     time::Instant,
 };
@@ -142,6 +142,14 @@ impl EchoFlow {
         self.last_activity
     }
 
+    /// Our end, which a connected socket has; else the other end is as good as any, and the container ignores the
+    /// checksum that comes of it.
+    fn local_ip(&self) -> IpAddr {
+        let address = self.socket.socket().local_addr().ok();
+        let address = address.and_then(|address| address.as_socket());
+        address.unwrap_or(self.target).ip()
+    }
+
     fn push(&self, echo: &Echo<'_>) -> io::Result<usize> {
         let header = self.header(echo);
         self.socket
@@ -216,9 +224,9 @@ impl Drain for EchoFlow {
     ) {
         // Of a ping socket the payload begins with the ICMP header.
         let message = &mut scratch.datagrams[..error.len];
-        let id = inbound.path.container.port();
         let explained = errors::explain(error, version_of(inbound.path.remote));
-        let Some(explained) = explained.filter(|_| restore(message, id, REQUEST, inbound.path)) else {
+        let ends = (self.local_ip(), self.target.ip());
+        let Some(explained) = explained.filter(|_| take_back(message, ends, inbound.path)) else {
             inbound.counters.errors_ignored += 1;
             return;
         };
@@ -271,6 +279,33 @@ fn restore(message: &mut [u8], id: u16, kinds: [u8; 2], path: &Path) -> bool {
     if let Ok((header, _)) = IcmpHeader::parse_mut(message) {
         header.set_checksum(checksum);
     }
+    true
+}
+
+/// Makes a request that went out between the two `ends` the container's again. What comes back with an error may be
+/// its first eight bytes only (RFC 792), so the checksum is updated and not computed anew. False if it is no
+/// request.
+fn take_back(message: &mut [u8], ends: (IpAddr, IpAddr), path: &Path) -> bool {
+    let Ok((header, _)) = IcmpHeader::parse_mut(message) else {
+        return false;
+    };
+    let id = path.container.port();
+    let mut checksum = checksum::update16(header.checksum(), header.echo_id(), id);
+    let kind = match (ends, path.container.ip(), path.remote.ip()) {
+        ((IpAddr::V4(_), _), IpAddr::V4(_), _) => REQUEST[0],
+        // The pseudo-header has the addresses (RFC 4443 §2.3).
+        ((IpAddr::V6(local), IpAddr::V6(target)), IpAddr::V6(container), IpAddr::V6(remote)) => {
+            checksum = checksum::update(checksum, &local.octets(), &container.octets());
+            checksum = checksum::update(checksum, &target.octets(), &remote.octets());
+            REQUEST[1]
+        }
+        _ => return false,
+    };
+    if header.kind() != kind {
+        return false;
+    }
+    header.set_echo_id(id);
+    header.set_checksum(checksum);
     true
 }
 

@@ -46,7 +46,7 @@ impl<L: Link> Inbound<'_, L> {
         self.count(delivery, 1, 0);
     }
 
-    /// The container's packet as it was sent, as far as it is known; gives its length.
+    /// The container's packet as it was sent, as far as it is known; gives the length of the quote.
     fn rebuild(&self, quote: &Quote<'_>, original: &mut [u8; QUOTE_MAX]) -> usize {
         let head = self.ip_header_len();
         let (protocol, transport_header) = match (quote.protocol, self.path.container) {
@@ -101,7 +101,8 @@ pub(crate) enum IcmpError {
     V6(Icmpv6Error),
 }
 
-/// The packet that an error is about: what is known of it, to be quoted (R-UDP-6).
+/// The packet that an error is about: what is known of it, to be quoted (R-UDP-6). Where only the beginning of a
+/// datagram came back, the quote has its length and checksum; containers find the socket by the ports.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Quote<'a> {
     /// What it carried.

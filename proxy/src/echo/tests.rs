@@ -157,7 +157,9 @@ fn r_icmp_4_an_error_quotes_the_containers_identifier() {
     };
     let explained = errors::explain(&error, IpVersion::V4).expect("an error");
     assert_eq!(explained, IcmpError::V4(Icmpv4Error::HOPS_EXCEEDED));
-    assert!(restore(&mut message, 7, REQUEST, &side.path));
+    seal(&mut message, 0);
+    let ends = ["192.0.2.9", "203.0.113.5"].map(|address| address.parse().expect("an address"));
+    assert!(take_back(&mut message, ends.into(), &side.path));
     let from = errors::reporter(
         &error,
         "203.0.113.5:0".parse().expect("an address"),
@@ -181,6 +183,35 @@ fn r_icmp_4_an_error_quotes_the_containers_identifier() {
     let request = quoted.echo_request().expect("valid").expect("a request");
     assert_eq!((request.echo.id, request.echo.sequence), (7, 3));
     assert_eq!(request.echo.data, b"hi");
+}
+
+#[test]
+fn r_icmp_4_a_quote_of_eight_bytes_has_the_containers_checksum() {
+    for (container, remote, ends) in [
+        ("10.0.0.2:7", "203.0.113.5:7", ["192.0.2.9", "203.0.113.5"]),
+        ("[fd00::2]:7", "[fd00::1]:7", ["2001:db8::9", "2001:db8::5"]),
+    ] {
+        let side = Side::new(container, remote);
+        let [local, target] = ends.map(|address| address.parse::<IpAddr>().expect("an address"));
+        let request = |id: u8, src, dst| {
+            let (kind, pseudo_header) = match (src, dst) {
+                (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                    (128, checksum::pseudo_header_v6(src, dst, IpProtocol::ICMPV6, 13))
+                }
+                _ => (8, 0),
+            };
+            let mut message = [kind, 0, 0, 0, 0, id, 0, 3, b'h', b'e', b'l', b'l', b'o'];
+            seal(&mut message, pseudo_header);
+            message
+        };
+        let sent = request(7, side.path.container.ip(), side.path.remote.ip());
+        let mut quoted = request(200, local, target);
+        assert!(take_back(&mut quoted[..8], (local, target), &side.path));
+        assert_eq!(quoted, sent);
+        quoted[0] = 0;
+        assert!(!take_back(&mut quoted, (local, target), &side.path), "no request");
+        assert!(!take_back(&mut quoted[..7], (local, target), &side.path), "cut");
+    }
 }
 
 #[test]
@@ -318,6 +349,13 @@ impl Test {
         };
         (echo.id, echo.sequence, echo.data.to_vec())
     }
+}
+
+/// Fills in the checksum.
+fn seal(message: &mut [u8], pseudo_header: u32) {
+    message[2..4].fill(0);
+    let checksum = checksum::finish(pseudo_header + checksum::sum(message));
+    message[2..4].copy_from_slice(&checksum.to_be_bytes());
 }
 
 /// The versions over which this host lets us ping.
