@@ -15,7 +15,7 @@ pub(super) enum Target {
     Itself,
     /// The host, for the gateway's address.
     Host(SocketAddr),
-    /// The host's resolver, for port 53 of the gateway's address.
+    /// The host's resolver, for ports 53 and 853 of the gateway's address.
     Resolver(SocketAddr),
 }
 
@@ -39,7 +39,7 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    /// Decides where the flow leads. `resolver` is the host's first one.
+    /// Decides where the flow leads. `resolver` is the host's preferred one.
     pub(super) fn target(
         self,
         now: Instant,
@@ -50,6 +50,10 @@ impl Wish {
         let Self { hop, remote, .. } = self;
         match hop {
             Hop::Gateway if self.is_query() => resolver.map(Target::Resolver).ok_or(Refused::Nobody),
+            // The list says nothing of resolvers that speak TLS; who does not refuses.
+            Hop::Gateway if self.is_encrypted_query() => resolver
+                .map(|resolver| Target::Resolver(with_port(resolver, DNS_OVER_TLS)))
+                .ok_or(Refused::Nobody),
             Hop::Gateway => host
                 .address(remote.ip(), policy.host_loopback)
                 .map(|address| Target::Host(SocketAddr::new(address, remote.port())))
@@ -61,6 +65,16 @@ impl Wish {
     fn is_query(&self) -> bool {
         self.remote.port() == DNS && matches!(self.protocol, Protocol::Tcp | Protocol::Udp)
     }
+
+    fn is_encrypted_query(&self) -> bool {
+        self.remote.port() == DNS_OVER_TLS && self.protocol == Protocol::Tcp
+    }
+}
+
+/// Keeps the scope of a link-local address.
+fn with_port(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 fn check(now: Instant, policy: &Policy, host: &mut Host, address: IpAddr) -> Result<(), Refused> {
@@ -107,6 +121,9 @@ fn is_link_local(address: IpAddr) -> bool {
 /// RFC 1035 §4.2.
 pub(super) const DNS: u16 = 53;
 
+/// RFC 7858 §3.1.
+const DNS_OVER_TLS: u16 = 853;
+
 /// The metadata services of clouds: of all of them, and Amazon's over IPv6.
 const METADATA: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
@@ -115,7 +132,40 @@ const METADATA: [IpAddr; 2] = [
 
 #[cfg(test)]
 mod tests {
+    use vswitch_testkit::Clock;
+
     use super::*;
+    use crate::config::Source;
+
+    #[test]
+    fn r_dns_1_the_resolvers_ports_at_the_gateway_lead_to_the_resolver() {
+        let mut host = Host::new(&Source::default());
+        let mut target = |protocol, port, resolver: Option<&str>| {
+            let wish = Wish {
+                protocol,
+                hop: Hop::Gateway,
+                remote: SocketAddr::from(([10, 0, 0, 1], port)),
+            };
+            let resolver = resolver.map(|resolver| resolver.parse().expect("an address"));
+            let policy = Policy {
+                host_loopback: true,
+                ..Policy::default()
+            };
+            wish.target(Clock::new().now(), &policy, &mut host, resolver)
+        };
+        let resolver = |address: &str| Ok(Target::Resolver(address.parse().expect("an address")));
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            let to = target(protocol, 53, Some("127.0.0.53:53"));
+            assert_eq!(to, resolver("127.0.0.53:53"));
+        }
+        let to = target(Protocol::Tcp, 853, Some("[fe80::53%2]:53"));
+        assert_eq!(to, resolver("[fe80::53%2]:853"));
+        let to = target(Protocol::Udp, 853, Some("127.0.0.53:53"));
+        assert_eq!(to, Ok(Target::Host(SocketAddr::from(([127, 0, 0, 1], 853)))));
+        for port in [53, 853] {
+            assert_eq!(target(Protocol::Tcp, port, None), Err(Refused::Nobody));
+        }
+    }
 
     #[test]
     fn r_out_6_only_addresses_of_one_station_are_possible() {
