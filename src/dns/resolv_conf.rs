@@ -20,6 +20,8 @@ pub struct ResolvConf {
     pub search: Vec<String>,
     /// Resolver options, such as `ndots:2`.
     pub options: Vec<String>,
+    /// Whether the file says nothing at all, as one that is about to be written.
+    pub is_blank: bool,
 }
 
 impl ResolvConf {
@@ -40,7 +42,10 @@ impl ResolvConf {
 
     /// Understands a file's text. `index_of` gives the index of an interface by its name.
     pub fn parse(text: &str, index_of: impl Fn(&str) -> Option<u32>) -> Self {
-        let mut parsed = Self::default();
+        let mut parsed = Self {
+            is_blank: text.trim_ascii().is_empty(),
+            ..Self::default()
+        };
         for line in text.lines() {
             // A keyword must start its line, and a comment has its mark in the first column.
             let (keyword, values) = line.split_once([' ', '\t']).unwrap_or((line, ""));

@@ -21,7 +21,7 @@ use tokio::{
     io::unix::AsyncFd,
     sync::broadcast::{Receiver, error::RecvError},
     task::AbortHandle,
-    time::{self, MissedTickBehavior},
+    time::{self, Instant, MissedTickBehavior},
 };
 
 use super::ResolvConf;
@@ -73,6 +73,8 @@ struct Resolvers {
     servers: Vec<SocketAddr>,
     /// What was told last.
     published: Option<Arc<[SocketAddr]>>,
+    /// Since when the file has been empty.
+    blank: Option<Instant>,
     /// The file cannot be read, and that has been logged.
     is_lost: bool,
     gateways: Gateways,
@@ -90,6 +92,7 @@ impl Resolvers {
             // resolv.conf(5): without the file only the local machine is asked.
             servers: vec![ResolvConf::LOCAL],
             published: None,
+            blank: None,
             is_lost: false,
             gateways,
             publish,
@@ -120,8 +123,10 @@ impl Resolvers {
         self.notices.watch(&self.path);
         match ResolvConf::read(&self.path) {
             Ok(conf) => {
-                self.servers = conf.servers;
                 self.is_lost = false;
+                if !self.may_keep(&conf) {
+                    self.servers = conf.servers;
+                }
             }
             Err(error) if !self.is_lost => {
                 self.is_lost = true;
@@ -153,6 +158,16 @@ impl Resolvers {
         }
         self.published = Some(Arc::clone(&servers));
         (self.publish)(servers);
+    }
+
+    /// Whether the file has only just become empty: who writes it in place makes it empty first, and may not get
+    /// on for a while. Its servers are those known until a look finds it empty still.
+    fn may_keep(&mut self, conf: &ResolvConf) -> bool {
+        if !conf.is_blank || self.published.is_none() {
+            self.blank = None;
+            return false;
+        }
+        self.blank.get_or_insert_with(Instant::now).elapsed() < LOOK
     }
 }
 

@@ -142,6 +142,26 @@ async fn a_file_that_is_gone_leaves_what_it_said() {
 }
 
 #[tokio::test]
+async fn r_dns_2_a_file_that_is_being_written_leaves_what_it_said() {
+    let mut scene = Scene::new(|root| {
+        fs::write(root.join("etc/resolv.conf"), "nameserver 192.0.2.1\n").expect("it is ours");
+    });
+    assert_eq!(scene.next().await, ["192.0.2.1:53"]);
+    scene.replace("etc/resolv.conf", "");
+    time::sleep(SETTLE * 4).await;
+    scene.replace("etc/resolv.conf", "nameserver 192.0.2.2\n");
+    assert_eq!(
+        scene.next().await,
+        ["192.0.2.2:53"],
+        "nothing was told in between"
+    );
+    scene.replace("etc/resolv.conf", "\n");
+    let told = time::timeout(3 * LOOK, scene.told.recv()).await;
+    let told = told.expect("in time").expect("it goes on");
+    assert_eq!(*told, [ResolvConf::LOCAL], "it stays empty");
+}
+
+#[tokio::test]
 async fn a_file_that_was_never_there_means_the_host_itself() {
     let mut scene = Scene::new(|_| {});
     assert_eq!(scene.next().await, ["127.0.0.1:53"]);
