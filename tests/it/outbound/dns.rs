@@ -9,7 +9,7 @@ use super::{
 use crate::support::{
     agent::{Agent, PAGE, Role, Service, Transport},
     daemon::PATIENCE,
-    outside::{ANY, BOTH, FAR4, OUTSIDE4, Outside, Place, UNREACHABLE},
+    outside::{ANY, BLACK_HOLE, BOTH, FAR4, FAR6, OUTSIDE4, Outside, Place, UNREACHABLE},
     within,
 };
 
@@ -103,6 +103,56 @@ fn r_dns_2_a_change_of_the_hosts_resolvers_is_noticed() {
             let answer = query(&scene, GATEWAYS[0], "name.test", transport);
             answer == "code 0 count 1 203.0.113.80"
         });
+    }
+}
+
+#[test]
+fn r_dns_3_resolvers_that_refuse_or_have_no_route_are_passed_over_whatever_their_family() {
+    let Some((scene, _server)) = resolving() else {
+        return;
+    };
+    let _other = resolver(&scene.outside, Place::Far, DNS, Ipv4Addr::new(203, 0, 113, 80));
+    // Nobody listens on the host's loopback device.
+    let local = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 53));
+    let useless = [
+        vec![local],
+        vec![UNREACHABLE[0]],
+        vec![UNREACHABLE[1]],
+        vec![local, UNREACHABLE[1]],
+    ];
+    for servers in useless {
+        for transport in [Transport::Udp, Transport::Tcp] {
+            // Another one each time, so that its answer shows that the change was noticed.
+            for (last, answer) in [
+                (IpAddr::from(FAR6), "203.0.113.80"),
+                (OUTSIDE4.into(), "192.0.2.80"),
+            ] {
+                let servers = [servers.as_slice(), &[last]].concat();
+                scene.outside.resolve_by(&servers);
+                let expected = format!("code 0 count 1 {answer}");
+                within(PATIENCE, &format!("{transport:?} by {servers:?}"), || {
+                    query(&scene, GATEWAYS[0], "name.test", transport) == expected
+                });
+                let next = query(&scene, GATEWAYS[1], "name.test", transport);
+                assert_eq!(next, expected, "{transport:?} by {servers:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn r_dns_3_a_resolver_that_keeps_silent_costs_one_connection_its_time() {
+    let Some((scene, _server)) = resolving() else {
+        return;
+    };
+    scene.outside.resolve_by(&[BLACK_HOLE.into(), OUTSIDE4.into()]);
+    let answered = |transport| query(&scene, GATEWAYS[0], "name.test", transport);
+    within(PATIENCE, "the change is noticed, and the second is asked", || {
+        answered(Transport::Tcp) == "code 0 count 1 192.0.2.80"
+    });
+    // Nobody has to repeat anything any more.
+    for transport in [Transport::Udp, Transport::Tcp] {
+        assert_eq!(answered(transport), "code 0 count 1 192.0.2.80", "{transport:?}");
     }
 }
 
