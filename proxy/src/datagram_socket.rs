@@ -50,7 +50,8 @@ impl DatagramSocket {
     /// Lets the next packet have the container's headers, as a router would send it on (R-UDP-9). Costs nothing
     /// while they stay the same.
     ///
-    /// An option that the kernel refuses keeps its old value: the packet is worth more than its headers.
+    /// A field that the kernel refuses stays as it was, and is not tried again until the container changes it: the
+    /// packet is worth more than its headers. The last hop is taken here, but at least one is left.
     pub(crate) fn set_headers(&mut self, headers: Headers) {
         let old = self.headers.replace(headers);
         if old == Some(headers) {
