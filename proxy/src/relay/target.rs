@@ -5,7 +5,7 @@ use std::{
     time::Instant,
 };
 
-use super::host::Host;
+use super::host::{Host, Owner};
 use crate::{config::Policy, link::Hop, listing::Protocol};
 
 /// Where the host socket of a new flow is to be connected.
@@ -73,7 +73,7 @@ fn check(now: Instant, policy: &Policy, host: &mut Host, address: IpAddr) -> Res
             false => Err(Refused::Denied),
         };
     }
-    if is_link_local(address) || host.owns(now, address) {
+    if is_link_local(address) || host.owner(now, address) == Owner::Host {
         return Err(Refused::Denied);
     }
     Ok(())
