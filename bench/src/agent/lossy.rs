@@ -14,7 +14,7 @@ use bench::sys;
 use clap::Args;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
-    net::{RecvFlags, SendFlags},
+    net::{AddressFamily, RecvFlags, SendFlags, SocketType, netdevice::name_to_index},
 };
 use serde::{Deserialize, Serialize};
 use vswitch_wire::VnetHeader;
@@ -26,8 +26,8 @@ use impairment::Impairment;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The two devices.
-    devices_a: String,
-    devices_b: String,
+    one: String,
+    other: String,
     /// Makes every run the same, as far as the frames are.
     #[arg(long)]
     seed: u64,
@@ -62,15 +62,9 @@ pub(crate) struct Carried {
 
 /// Carries frames between both devices until its input ends.
 pub(super) fn carry(options: &Options) -> Result<Carried> {
-    let [a, b] = [&options.devices_a, &options.devices_b].map(|name| {
-        let index = rustix::net::netdevice::name_to_index(
-            rustix::net::socket(
-                rustix::net::AddressFamily::INET,
-                rustix::net::SocketType::DGRAM,
-                None,
-            )?,
-            name,
-        )?;
+    let lookup = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let [a, b] = [&options.one, &options.other].map(|name| {
+        let index = name_to_index(&lookup, name).with_context(|| format!("no device {name}"))?;
         sys::packet_socket(index, WAITING).with_context(|| format!("open a packet socket on {name}"))
     });
     let (a, b) = (a?, b?);
@@ -134,7 +128,7 @@ impl Way<'_> {
             carried,
         } = self;
         for _ in 0..BUDGET {
-            let len = match rustix::net::recv(&*from, &mut buffers.read[..], RecvFlags::DONTWAIT) {
+            let len = match rustix::net::recv(*from, &mut buffers.read[..], RecvFlags::DONTWAIT) {
                 Ok((_, len)) => len,
                 Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => break,
                 // What a device reports that went down and up.

@@ -72,9 +72,11 @@ impl Impairment {
         carried: &mut Carried,
         send: &mut impl FnMut(&[u8], &mut Carried),
     ) {
-        let is_due = |held: &mut Held| held.overtaken >= OVERTAKEN || held.until <= now;
-        while let Some(held) = self.held.pop_front_if(is_due) {
+        while let Some(held) = self.held.front()
+            && (held.overtaken >= OVERTAKEN || held.until <= now)
+        {
             send(&held.frame, carried);
+            self.held.pop_front();
         }
     }
 

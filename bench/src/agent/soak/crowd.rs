@@ -26,7 +26,7 @@ pub(super) struct Crowd {
     poll: OwnedFd,
     listener: Option<TcpListener>,
     flows: HashMap<u64, Flow>,
-    /// Failed flows; a half of them stays open to be looked at.
+    /// Failed flows, which stay open to be looked at.
     failed: Vec<Flow>,
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     buffers: Buffers,
