@@ -176,11 +176,10 @@ impl Connection {
         let header = segment.header();
         let seq = SeqNum(header.sequence());
         if self.rcv_nxt.lt(seq) {
-            // R-RX-2: there is no buffer for it. Two duplicates, with the next segment's, repair a loss early;
-            // three would also repair what was only reordered.
-            self.acknowledge(now, io);
-            self.repeat_ack(now, io);
-            return;
+            // R-RX-2: there is no buffer for it. Not more than one: Linux without SACK takes duplicates beyond the
+            // segments in flight for reordering (`tcp_check_reno_reordering`) and raises the number of them that
+            // it repairs a loss at, up to 300.
+            return self.acknowledge(now, io);
         }
         let all = segment.payload();
         let old = (self.rcv_nxt - seq) as usize;
