@@ -9,6 +9,7 @@
 //! holds one lease of a descriptor and its part of its container's share; all are given back when it is
 //! removed. A flow's policy is decided when it begins and never again.
 
+mod admission;
 mod counters;
 mod datagram;
 mod deadlines;
@@ -27,7 +28,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Interest, unix::SourceFd};
+use mio::Interest;
 use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal, Stations};
 
 use crate::{
@@ -92,6 +93,8 @@ struct Flow {
     /// Waits in [`Relay::unflushed`] and [`Relay::turns`].
     unflushed: bool,
     turn: bool,
+    /// Place among its container's flows that may be ended to make room.
+    evictable_place: Option<usize>,
     kind: Kind,
     _descriptor: Lease,
 }
@@ -332,6 +335,20 @@ impl Relay {
         self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts))
     }
 
+    /// How often a limit was hit or the host was short of something, since the relay began.
+    pub fn shortages(&self) -> u64 {
+        let Counters {
+            limit_flows,
+            limit_pending,
+            limit_queries,
+            limit_rate,
+            no_descriptor,
+            no_port,
+            ..
+        } = self.counters;
+        limit_flows + limit_pending + limit_queries + limit_rate + no_descriptor + no_port
+    }
+
     /// Number of flows.
     pub fn len(&self) -> usize {
         self.flows.len()
@@ -355,7 +372,7 @@ impl Relay {
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
         match self.flows.get(id).map(|flow| &flow.kind) {
             Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
-            Some(Kind::Echo(_) | Kind::Udp(_)) => self.remove_datagram(id),
+            Some(Kind::Echo(_) | Kind::Udp(_)) => drop(self.remove(id)),
             None => {}
         }
     }
@@ -384,82 +401,6 @@ impl Relay {
                     Denial::Reset => Answer::Reset,
                 }
             }
-        }
-    }
-
-    /// Whether the container may begin another flow. Makes room by ending an idle one where that helps.
-    fn make_room(&mut self, now: Instant, endpoint: u32) -> Option<Lease> {
-        let limits = &self.config.limits;
-        if !self.shares.of(endpoint).new.take(now) {
-            self.counters.limit_rate += 1;
-            return None;
-        }
-        let own = self.shares.of(endpoint).flows >= limits.flows_per_endpoint;
-        let is_full = own || self.flows.len() >= limits.flows;
-        if is_full && !self.evict(now, own.then_some(endpoint)) {
-            self.counters.limit_flows += 1;
-            return None;
-        }
-        if let Some(lease) = self.config.limits.descriptors.take() {
-            return Some(lease);
-        }
-        // R-LIM-2: existing flows keep what they have; only idle ones without an answer make room.
-        if self.evict(now, None) {
-            return self.config.limits.descriptors.take();
-        }
-        self.counters.no_descriptor += 1;
-        None
-    }
-
-    /// Ends the flow that is missed least, if there is one; of one container if it is named.
-    fn evict(&mut self, now: Instant, endpoint: Option<u32>) -> bool {
-        let is_candidate = |flow: &Flow| endpoint.is_none_or(|endpoint| flow.endpoint == endpoint);
-        let victim = self
-            .flows
-            .next_victim(|flow| is_candidate(flow).then(|| flow.dispensability(now)).flatten());
-        let Some(id) = victim else { return false };
-        self.counters.evicted += 1;
-        self.remove(id).is_some()
-    }
-
-    /// Enters a flow and its socket.
-    fn insert(&mut self, flow: Flow, link: &impl Link) -> Option<FlowId> {
-        let id = self.flows.next_id();
-        let (fd, interest) = flow.socket();
-        if link
-            .registry()
-            .register(&mut SourceFd(&fd), link.token(id), interest)
-            .is_err()
-        {
-            self.counters.no_descriptor += 1;
-            return None;
-        }
-        self.counters.flows += 1;
-        self.shares.of(flow.endpoint).flows += 1;
-        if flow.pending {
-            self.pending += 1;
-            self.shares.of(flow.endpoint).pending += 1;
-        }
-        let deadline = flow.deadline(&self.config.timeouts);
-        let id = self.flows.insert(flow);
-        self.deadlines.note(id, deadline);
-        Some(id)
-    }
-
-    /// Takes a flow out of everything. Its socket leaves the poll set when it is closed.
-    fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        let mut flow = self.flows.remove(id)?;
-        self.settle_pending(&mut flow);
-        self.deadlines.remove(id);
-        self.shares.of(flow.endpoint).flows -= 1;
-        Some(flow)
-    }
-
-    /// The host's connect is no longer pending.
-    fn settle_pending(&mut self, flow: &mut Flow) {
-        if std::mem::take(&mut flow.pending) {
-            self.pending -= 1;
-            self.shares.of(flow.endpoint).pending -= 1;
         }
     }
 }
@@ -523,7 +464,12 @@ impl Flow {
         }
     }
 
-    /// How little the flow is missed; none of TCP, whose ends would have to be told.
+    /// Whether it may be ended to make room: not TCP's, whose ends would have to be told.
+    fn is_evictable(&self) -> bool {
+        !matches!(self.kind, Kind::Tcp(_))
+    }
+
+    /// How little the flow is missed: without an answer, then idle for long.
     fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
         let (is_one_way, last_activity) = match &self.kind {
             Kind::Echo(flow) => (flow.is_one_way(), flow.last_activity()),
@@ -531,6 +477,13 @@ impl Flow {
             Kind::Udp(flow) => (flow.is_one_way(), flow.last_activity()),
         };
         Some((is_one_way, now.saturating_duration_since(last_activity)))
+    }
+
+    fn outstanding_queries(&self) -> usize {
+        match &self.kind {
+            Kind::Udp(flow) => flow.outstanding_queries(),
+            Kind::Echo(_) | Kind::Tcp(_) => 0,
+        }
     }
 
     fn view(&self, now: Instant, timeouts: &Timeouts) -> FlowView {

@@ -248,7 +248,7 @@ impl Reactor {
         // Readiness is edge-triggered: frames that wait since before the registration make no edge.
         self.tokens.mark_ready(token, &mut self.ready);
         network.engine.announce(now, port, &spec, &mut network.devices);
-        settle(network, &mut self.deadline, &self.events);
+        settle(now, network, &mut self.deadline, &self.events);
         Ok(())
     }
 
@@ -328,7 +328,7 @@ impl Reactor {
                 network.handle_timeout(&mut around);
             }
             self.has_turns |= network.has_turns();
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
     }
 
@@ -349,7 +349,7 @@ impl Reactor {
             };
             network.handle_ready(flow, readiness, &mut around);
             self.has_turns |= network.has_turns();
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
         self.flow_events = events;
         any
@@ -372,7 +372,7 @@ impl Reactor {
             };
             network.take_turns(&mut around);
             self.has_turns |= network.has_turns();
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
         true
     }
@@ -419,7 +419,7 @@ impl Reactor {
             if left == 0 {
                 self.tokens.mark_ready(token, &mut self.ready);
             }
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
         traffic
     }
@@ -455,9 +455,15 @@ fn release(tokens: &mut Tokens, registry: &Registry, device: Attached) -> Tap {
 }
 
 /// What every visit to a network ends with: its next deadline is noted, its news are told.
-fn settle(network: &mut Network, deadline: &mut Option<Instant>, events: &UnboundedSender<DataPlaneEvent>) {
+fn settle(
+    now: Instant,
+    network: &mut Network,
+    deadline: &mut Option<Instant>,
+    events: &UnboundedSender<DataPlaneEvent>,
+) {
     *deadline = earliest(*deadline, network.poll_timeout());
     network.engine.report_events(&network.spec.name);
+    network.report_shortages(now);
     report_lost(network, events);
 }
 

@@ -98,6 +98,9 @@ impl Relay {
         link: &mut impl Link,
     ) -> Result<Option<(FlowId, io::Result<bool>)>, target::Refused> {
         let endpoint = arrival.endpoint;
+        if !self.admit(now, endpoint) {
+            return Ok(None);
+        }
         let resolver = self.resolvers.first().copied();
         let wish = Wish {
             protocol: Protocol::Tcp,
@@ -113,14 +116,18 @@ impl Relay {
             self.counters.limit_pending += 1;
             return Ok(None);
         }
-        let Some(descriptor) = self.make_room(now, endpoint) else {
+        let Some(descriptor) = self.lease(now, endpoint) else {
             return Ok(None);
         };
         let to = target.unwrap_or(tuple.remote);
-        let Ok(socket) = HostSocket::open(to, &self.config.source, packet.headers.class & DSCP) else {
+        let opened = HostSocket::open(to, &self.config.source, packet.headers.class & DSCP);
+        let Ok(socket) = opened else {
             self.counters.no_descriptor += 1;
             return Ok(None);
         };
+        if !self.make_place(now, endpoint) {
+            return Ok(None);
+        }
         let settings = self.settings(now, &tuple);
         let flow = Flow {
             tuple,
@@ -131,6 +138,7 @@ impl Relay {
             pending: true,
             unflushed: false,
             turn: false,
+            evictable_place: None,
             kind: Kind::Tcp(TcpFlow {
                 connection: Connection::new(now, syn, settings),
                 socket,
@@ -212,27 +220,25 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
+        if let Ok(false) = connected {
+            return;
+        }
+        if let Some(endpoint) = self.flows.get(id).map(|flow| flow.endpoint) {
+            self.settle_admission(endpoint);
+        }
         match connected {
-            Ok(false) => {}
-            Ok(true) => {
-                if let Some(flow) = self.flows.get(id) {
-                    // Only what nobody answers counts against the rate of new flows.
-                    let endpoint = flow.endpoint;
-                    self.shares.of(endpoint).new.give_back();
-                }
-                self.with_stream(now, id, scratch, link, |connection, io| {
-                    connection.handle_connected(now, io);
-                });
-            }
+            Ok(_) => self.with_stream(now, id, scratch, link, |connection, io| {
+                connection.handle_connected(now, io);
+            }),
             Err(error) => {
                 if error.kind() == io::ErrorKind::AddrNotAvailable {
                     self.counters.no_port += 1;
                 }
                 self.with_stream(now, id, scratch, link, |connection, io| {
                     connection.handle_connect_error(&error, io);
-                });
+                })
             }
-        }
+        };
     }
 
     pub(super) fn handle_stream_timeout(
