@@ -387,7 +387,7 @@ impl Challenges {
                 count: 0,
             };
         }
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.count <= CHALLENGES
     }
 }

@@ -89,7 +89,8 @@ impl Connection {
 
     /// R-RX-10, RFC 5961 §3.2: only the exact sequence number resets; any other in the window is challenged.
     pub(super) fn handle_reset(&mut self, now: Instant, seq: SeqNum, io: &mut impl FlowIo) {
-        if seq == self.rcv_nxt {
+        // What the container knows of us is what we have acknowledged.
+        if seq == self.rcv_nxt || seq == self.acked {
             self.end = Some(End::Reset);
         } else if self.rcv_nxt.lt(seq) && seq.le(self.edge) {
             // A container that has used up its window resets at the very edge.
@@ -203,7 +204,6 @@ impl Connection {
             if taken < allowed.len() {
                 self.refused = true;
                 self.update_due = true;
-                io.watch_room();
             }
             return self.acknowledge(now, io);
         }
@@ -311,7 +311,6 @@ impl Connection {
         if (self.edge - self.rcv_nxt) < enough.max(1) || self.refused {
             // The peer's window gives no event when it opens, so there is a timer as well.
             self.update_due = true;
-            io.watch_room();
             self.ack_wait = (self.ack_wait * 2).clamp(FIRST_WINDOW_WAIT, LONGEST_WINDOW_WAIT);
             let at = now + self.ack_wait;
             self.ack_at = Some(self.ack_at.map_or(at, |ack_at| ack_at.min(at)));
