@@ -49,6 +49,7 @@ use deadlines::Deadlines;
 use host::Host;
 use table::{Keyed, Shares, Table, Tuple};
 use target::Refused;
+use tcp::Owed;
 use time_wait::TimeWait;
 
 /// The flows of one network's containers.
@@ -64,6 +65,9 @@ pub struct Relay {
     pending: usize,
     deadlines: Deadlines,
     time_wait: TimeWait,
+    /// Resets for which there was no room, and when to try again.
+    owed: VecDeque<Owed>,
+    owed_at: Option<Instant>,
     /// Flows with an acknowledgment that is due at the end of the batch.
     unflushed: Vec<FlowId>,
     /// Flows that stopped at their budget.
@@ -83,7 +87,6 @@ pub struct Relay {
 #[derive(Debug)]
 struct Flow {
     tuple: Tuple,
-    endpoint: u32,
     station: MacAddr,
     /// Where the host socket leads if not to the tuple's other end.
     target: Option<SocketAddr>,
@@ -141,6 +144,8 @@ impl Relay {
             pending: 0,
             deadlines: Deadlines::default(),
             time_wait: TimeWait::new(config.timeouts.time_wait),
+            owed: VecDeque::new(),
+            owed_at: None,
             unflushed: Vec::new(),
             turns: VecDeque::new(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
@@ -267,9 +272,9 @@ impl Relay {
         !self.turns.is_empty()
     }
 
-    /// Gives every flow that stopped at its budget another.
-    pub fn take_turns(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
-        for _ in 0..self.turns.len() {
+    /// Gives at most `most` of the flows that stopped at their budget another, in their order.
+    pub fn take_turns(&mut self, now: Instant, most: usize, scratch: &mut Scratch, link: &mut impl Link) {
+        for _ in 0..self.turns.len().min(most) {
             let Some(id) = self.turns.pop_front() else { return };
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.turn = false;
@@ -288,7 +293,11 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = self.deadlines.next().into_iter();
         let reassembly = self.reassembly.as_ref().and_then(Reassembly::poll_timeout);
-        deadlines.chain(reassembly).min()
+        deadlines
+            .chain(reassembly)
+            .chain(self.time_wait.poll_timeout())
+            .chain(self.owed_at)
+            .min()
     }
 
     /// Does what is due.
@@ -296,6 +305,8 @@ impl Relay {
         if let Some(reassembly) = &mut self.reassembly {
             reassembly.handle_timeout(now);
         }
+        self.time_wait.expire(now);
+        self.send_owed(now, scratch, link);
         while let Some(id) = self.deadlines.take_due(now) {
             match self.flows.get(id).map(|flow| &flow.kind) {
                 Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
@@ -313,12 +324,16 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
-        let of_endpoint = self.flows.iter().filter(|(_, flow)| flow.endpoint == endpoint);
+        let of_endpoint = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| flow.tuple.endpoint == endpoint);
         let ids: Vec<FlowId> = of_endpoint.map(|(id, _)| id).collect();
         for id in ids {
             self.abort(now, id, scratch, link);
         }
         self.shares.remove(endpoint);
+        self.time_wait.remove_endpoint(endpoint);
     }
 
     /// Ends all flows.
@@ -393,6 +408,7 @@ impl Relay {
                 Answer::None
             }
             Refused::Nobody => Answer::Refusal(Refusal::PortUnreachable),
+            Refused::Host(refusal) => Answer::Refusal(refusal),
             Refused::Denied => {
                 self.counters.denied += 1;
                 match self.config.policy.denied {
@@ -508,7 +524,7 @@ impl Flow {
             ),
         };
         FlowView {
-            endpoint: self.endpoint,
+            endpoint: self.tuple.endpoint,
             protocol: self.tuple.protocol,
             state,
             container: self.tuple.container,

@@ -39,6 +39,7 @@ pub(crate) struct HostSocket {
     peek: Peek,
     /// The receive queue is not where the flow believes it to be; nothing of it may be used any more.
     is_out_of_step: bool,
+    keeps_alive: bool,
 }
 
 /// How a peek gets to its offset.
@@ -82,6 +83,7 @@ impl HostSocket {
             socket,
             peek,
             is_out_of_step: false,
+            keeps_alive: false,
         })
     }
 
@@ -272,8 +274,10 @@ impl<L: Link> FlowIo for StreamIo<'_, L> {
     }
 
     fn keep_alive(&mut self) {
-        // It only helps to notice a dead peer sooner.
-        let _ = self.socket.socket.set_keepalive(true);
+        if !std::mem::replace(&mut self.socket.keeps_alive, true) {
+            // It only helps to notice a dead peer sooner.
+            let _ = self.socket.socket.set_keepalive(true);
+        }
     }
 
     fn emit(&mut self, segment: &Outgoing) -> Delivery {

@@ -104,9 +104,9 @@ impl Network {
         self.relay.as_ref().is_some_and(Relay::has_turns)
     }
 
-    pub(super) fn take_turns(&mut self, around: &mut Around<'_>) {
+    pub(super) fn take_turns(&mut self, most: usize, around: &mut Around<'_>) {
         self.with_relay(around, |relay, now, scratch, gate| {
-            relay.take_turns(now, scratch, gate);
+            relay.take_turns(now, most, scratch, gate);
             relay.flush(now, scratch, gate);
         });
     }

@@ -69,12 +69,12 @@ impl Relay {
             return None;
         }
         self.counters.flows += 1;
-        self.shares.of(flow.endpoint).flows += 1;
+        self.shares.of(flow.tuple.endpoint).flows += 1;
         if flow.pending {
             self.pending += 1;
-            self.shares.of(flow.endpoint).pending += 1;
+            self.shares.of(flow.tuple.endpoint).pending += 1;
         }
-        let (deadline, endpoint) = (flow.deadline(&self.config.timeouts), flow.endpoint);
+        let (deadline, endpoint) = (flow.deadline(&self.config.timeouts), flow.tuple.endpoint);
         let is_evictable = flow.is_evictable();
         let id = self.flows.insert(flow);
         if is_evictable {
@@ -87,10 +87,12 @@ impl Relay {
 
     /// Takes a flow out of everything. Its socket leaves the poll set when it is closed.
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        let mut flow = self.flows.remove(id)?;
-        self.settle_pending(&mut flow);
+        let flow = self.flows.remove(id)?;
+        if flow.pending {
+            self.count_connected(flow.tuple.endpoint);
+        }
         self.deadlines.remove(id);
-        let share = self.shares.of(flow.endpoint);
+        let share = self.shares.of(flow.tuple.endpoint);
         share.flows -= 1;
         share.queries -= flow.outstanding_queries();
         if let Some(place) = flow.evictable_place
@@ -107,11 +109,9 @@ impl Relay {
         }
     }
 
-    /// The host's connect is no longer pending.
-    pub(super) fn settle_pending(&mut self, flow: &mut Flow) {
-        if std::mem::take(&mut flow.pending) {
-            self.pending -= 1;
-            self.shares.of(flow.endpoint).pending -= 1;
-        }
+    /// A connect of the container is no longer pending.
+    pub(super) fn count_connected(&mut self, endpoint: u32) {
+        self.pending -= 1;
+        self.shares.of(endpoint).pending -= 1;
     }
 }

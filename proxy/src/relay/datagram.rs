@@ -34,6 +34,7 @@ impl Relay {
             return None;
         }
         let tuple = Tuple {
+            endpoint: arrival.endpoint,
             protocol: Protocol::Udp,
             container: SocketAddr::new(packet.src, datagram.src_port),
             remote: SocketAddr::new(packet.dst, datagram.dst_port),
@@ -82,6 +83,7 @@ impl Relay {
             std::net::IpAddr::V6(_) => Protocol::Icmpv6,
         };
         let tuple = Tuple {
+            endpoint: arrival.endpoint,
             protocol,
             container: SocketAddr::new(packet.src, request.echo.id),
             remote: SocketAddr::new(packet.dst, 0),
@@ -143,7 +145,6 @@ impl Relay {
         }
         let flow = Flow {
             tuple,
-            endpoint: arrival.endpoint,
             station: arrival.station,
             target: match target {
                 Target::Itself => None,
@@ -181,7 +182,7 @@ impl Relay {
             return true;
         };
         let is_query = flow.target.is_some() && flow.tuple.remote.port() == super::target::DNS;
-        let endpoint = flow.endpoint;
+        let endpoint = flow.tuple.endpoint;
         let is_refused =
             is_query && self.shares.of(endpoint).queries >= self.config.limits.queries_per_endpoint;
         self.counters.limit_queries += u64::from(is_refused);
@@ -238,7 +239,7 @@ impl Relay {
         let before = (flow.outstanding_queries(), flow.dispensability(now));
         let result = act(&mut flow.kind, &mut inbound, scratch);
         let after = (flow.outstanding_queries(), flow.dispensability(now));
-        let (endpoint, deadline) = (flow.endpoint, flow.deadline(&self.config.timeouts));
+        let (endpoint, deadline) = (flow.tuple.endpoint, flow.deadline(&self.config.timeouts));
         let share = self.shares.of(endpoint);
         share.queries = share.queries + after.0 - before.0;
         if let (Some((true, _)), Some((false, _))) = (before.1, after.1) {

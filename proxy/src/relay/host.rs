@@ -25,6 +25,8 @@ pub(super) struct Host {
     netlink: Option<netlink_sys::Socket>,
     /// What was asked a moment ago, and until when the answer is believed.
     answers: HashMap<IpAddr, (Owner, Instant), foldhash::fast::RandomState>,
+    /// The host's own addresses of both versions as they were a moment ago.
+    own: [Option<(Option<IpAddr>, Instant)>; 2],
 }
 
 /// Whose an address is.
@@ -42,6 +44,7 @@ impl Host {
             source: source.clone(),
             netlink: None,
             answers: HashMap::default(),
+            own: [None; 2],
         }
     }
 
@@ -64,16 +67,22 @@ impl Host {
     }
 
     /// An address that the host's services listen on, for the gateway's address of that family.
-    pub(super) fn address(&self, gateway: IpAddr, with_loopback: bool) -> Option<IpAddr> {
-        let (loopback, outside) = match gateway {
-            IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::LOCALHOST), OUTSIDE_V4),
-            IpAddr::V6(_) => (IpAddr::V6(Ipv6Addr::LOCALHOST), OUTSIDE_V6),
+    pub(super) fn address(&mut self, now: Instant, gateway: IpAddr, with_loopback: bool) -> Option<IpAddr> {
+        let (loopback, outside, version) = match gateway {
+            IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::LOCALHOST), OUTSIDE_V4, 0),
+            IpAddr::V6(_) => (IpAddr::V6(Ipv6Addr::LOCALHOST), OUTSIDE_V6, 1),
         };
         if with_loopback {
             return Some(loopback);
         }
-        let address = self.source_towards(outside).ok()?;
-        (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+        match self.own[version] {
+            Some((address, until)) if now < until => return address,
+            _ => {}
+        }
+        let address = self.source_towards(outside).ok();
+        let address = address.filter(|address| !address.is_loopback() && !address.is_unspecified());
+        self.own[version] = Some((address, now + BELIEVED));
+        address
     }
 
     /// Looks the address up in the host's routes (`RTM_GETROUTE`, rtnetlink(7)); the kernel answers at once.
@@ -178,6 +187,9 @@ mod tests {
         let foreign = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
         assert_eq!(host.owner(now, foreign), Owner::Elsewhere);
         assert!(host.answers.contains_key(&foreign), "it is not asked twice");
-        assert_eq!(host.address(foreign, true), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(
+            host.address(now, foreign, true),
+            Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        );
     }
 }

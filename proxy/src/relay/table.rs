@@ -13,6 +13,8 @@ use crate::{FlowId, allowance::Allowance, listing::Protocol};
 /// identifier as the container's port, and 0 as the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Tuple {
+    /// The container: several may use the same link-local address.
+    pub(super) endpoint: u32,
     pub(super) protocol: Protocol,
     pub(super) container: SocketAddr,
     pub(super) remote: SocketAddr,
@@ -104,6 +106,11 @@ impl<F: Keyed> Table<F> {
             entry.remove();
         }
         self.free.push(id.0);
+        if self.by_tuple.is_empty() && self.places.len() > KEPT {
+            // The memory of a busy hour is given back once nothing is in it.
+            (self.places, self.free) = (Vec::new(), Vec::new());
+            self.by_tuple = HashTable::new();
+        }
         Some(flow)
     }
 
@@ -204,6 +211,9 @@ impl Shares {
         share.into_iter().flat_map(Share::candidates)
     }
 }
+
+/// Places that an empty table keeps.
+const KEPT: usize = 1024;
 
 /// Flows looked at for one eviction: work per packet is bounded, and of so many one is idle enough.
 const SEARCHED: usize = 64;

@@ -106,7 +106,10 @@ impl Connection {
 
     /// Whether the segment, if it carries nothing, only repeats what was said before (RFC 5681 §2).
     fn is_duplicate(&self, word: &Word, is_empty: bool) -> bool {
-        is_empty && word.ack == self.una && word.window == self.window && self.una.lt(self.high)
+        is_empty
+            && word.ack == self.una
+            && word.window.min(LARGEST_WINDOW) == self.window
+            && self.una.lt(self.high)
     }
 
     /// RFC 9293 §3.10.7.4: "If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND".
@@ -122,6 +125,11 @@ impl Connection {
         }
         let was_open = self.window > 0;
         self.set_window(word);
+        if word.window > 0 && !was_open {
+            // What was put off while the window was closed is not to wait for the next probe.
+            self.backoff = 0;
+            self.retransmit_at = None;
+        }
         if word.window == 0 && was_open && word.ack.lt(self.high) {
             // R-TX-7: what is in flight may have been dropped; from here on only probes go out.
             self.rewind(word.ack);
@@ -132,8 +140,9 @@ impl Connection {
     fn set_window(&mut self, word: Word) {
         self.window_seq = word.seq;
         self.window_ack = word.ack;
-        self.window = word.window;
-        self.max_window = self.max_window.max(word.window);
+        // A flow has no more in flight than a peek may have to skip (R-OPT-4).
+        self.window = word.window.min(LARGEST_WINDOW);
+        self.max_window = self.max_window.max(self.window);
     }
 
     /// R-TX-3: an acknowledgment removes bytes from the host's queue before it counts.
@@ -249,9 +258,12 @@ impl Connection {
     fn repeat_ack(&mut self, now: Instant, io: &mut impl FlowIo) {
         // Where the container would accept it: not beyond its window, not before what it may have.
         let seq = self.high.min(self.una + self.window);
-        if self.emit(io, TcpFlags::ACK, seq) == Delivery::Full {
-            self.ack = AckDue::Batch;
-            self.retry_link(now);
+        match self.emit(io, TcpFlags::ACK, seq) {
+            Delivery::Full => {
+                self.ack = AckDue::Batch;
+                self.retry_link(now);
+            }
+            Delivery::Sent | Delivery::Refused => self.link_wait = Duration::ZERO,
         }
     }
 
