@@ -21,8 +21,6 @@ use crate::config::Source;
 #[derive(Debug)]
 pub(super) struct Host {
     source: Source,
-    /// Opened when it is first needed.
-    netlink: Option<netlink_sys::Socket>,
     /// What was asked a moment ago, and until when the answer is believed.
     answers: HashMap<IpAddr, (Owner, Instant), foldhash::fast::RandomState>,
     /// The host's own addresses of both versions as they were a moment ago.
@@ -42,7 +40,6 @@ impl Host {
     pub(super) fn new(source: &Source) -> Self {
         Self {
             source: source.clone(),
-            netlink: None,
             answers: HashMap::default(),
             own: [None; 2],
         }
@@ -54,9 +51,7 @@ impl Host {
             Some(&(owner, until)) if now < until => return owner,
             _ => {}
         }
-        let Ok(owner) = self.ask(address) else {
-            // Whatever was left unread must not answer the next question.
-            self.netlink = None;
+        let Ok(owner) = ask(address) else {
             return Owner::Host;
         };
         if self.answers.len() >= MOST {
@@ -85,51 +80,6 @@ impl Host {
         address
     }
 
-    /// Looks the address up in the host's routes (`RTM_GETROUTE`, rtnetlink(7)); the kernel answers at once.
-    fn ask(&mut self, address: IpAddr) -> io::Result<Owner> {
-        let socket = match self.netlink.take() {
-            Some(socket) => socket,
-            None => {
-                let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
-                socket.set_non_blocking(true)?;
-                socket
-            }
-        };
-        let socket = self.netlink.insert(socket);
-        let mut message = RouteMessage::default();
-        let (family, prefix_len) = match address {
-            IpAddr::V4(_) => (AddressFamily::Inet, 32),
-            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-        };
-        message.header.address_family = family;
-        message.header.destination_prefix_length = prefix_len;
-        message
-            .attributes
-            .push(RouteAttribute::Destination(address.into()));
-        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(message));
-        request.header.flags = NLM_F_REQUEST;
-        request.finalize();
-        let mut bytes = vec![0; request.buffer_len()];
-        request.serialize(&mut bytes);
-        socket.send_to(&bytes, &netlink_sys::SocketAddr::new(0, 0), 0)?;
-        let (reply, _) = socket.recv_from_full()?;
-        let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;
-        match reply.payload {
-            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
-                Ok(match route.header.kind {
-                    RouteType::Unicast
-                    | RouteType::Unreachable
-                    | RouteType::Prohibit
-                    | RouteType::BlackHole => Owner::Elsewhere,
-                    _ => Owner::Host,
-                })
-            }
-            // There is no way to it; connecting will say so.
-            NetlinkPayload::Error(error) if NO_ROUTE.contains(&-error.raw_code()) => Ok(Owner::Elsewhere),
-            _ => Err(io::ErrorKind::InvalidData.into()),
-        }
-    }
-
     /// The address from which the host would send there. Sends nothing.
     fn source_towards(&self, address: IpAddr) -> io::Result<IpAddr> {
         let to = SocketAddr::new(address, DISCARD);
@@ -143,6 +93,41 @@ impl Host {
         let from = socket.local_addr()?.as_socket();
         from.map(|from| from.ip())
             .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+}
+
+/// Looks the address up in the host's routes (`RTM_GETROUTE`, rtnetlink(7)); the kernel answers at once.
+fn ask(address: IpAddr) -> io::Result<Owner> {
+    let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    let mut message = RouteMessage::default();
+    let (family, prefix_len) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = prefix_len;
+    message
+        .attributes
+        .push(RouteAttribute::Destination(address.into()));
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(message));
+    request.header.flags = NLM_F_REQUEST;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send_to(&bytes, &netlink_sys::SocketAddr::new(0, 0), 0)?;
+    let (reply, _) = socket.recv_from_full()?;
+    let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;
+    match reply.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => Ok(match route.header.kind {
+            RouteType::Unicast | RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole => {
+                Owner::Elsewhere
+            }
+            _ => Owner::Host,
+        }),
+        // There is no way to it; connecting will say so.
+        NetlinkPayload::Error(error) if NO_ROUTE.contains(&-error.raw_code()) => Ok(Owner::Elsewhere),
+        _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }
 
