@@ -7,7 +7,10 @@
 mod bulk;
 mod datagrams;
 mod idle;
+mod lossy;
 mod request;
+mod short;
+mod soak;
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -17,6 +20,11 @@ use std::{
 use anyhow::{Context, Result};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
+use socket2::{Domain, Socket, Type};
+
+pub(crate) use lossy::{Carried, Odds};
+pub(crate) use short::{Answered, Asked};
+pub(crate) use soak::Outcome;
 
 /// One end of a measurement.
 #[derive(Debug, Subcommand)]
@@ -33,12 +41,23 @@ pub(crate) enum Agent {
     },
     /// Echoes what comes on up to `flows` connections.
     IdleServer { flows: u32 },
+    /// Carries frames between two devices, but not all of them, nor in order; says how many once its input
+    /// ends.
+    Lossy(lossy::Options),
     /// Tries to connect until it succeeds; after some seconds, says why it does not.
     Reach { server: SocketAddr },
     /// Echoes single bytes on one connection.
     RrServer,
     /// Sends a byte, waits for its echo, for `seconds`.
     RrClient { server: SocketAddr, seconds: f64 },
+    /// Many connections of a byte each way, one after the other.
+    ShortClient(short::Options),
+    /// Answers a byte on connections to `ports` ports, and says how they ended once its input ends.
+    ShortServer { ports: usize },
+    /// Opens many connections; on each sends and expects streams that both ends know, once it gets a line.
+    SoakClient(soak::Options),
+    /// The other end of a soak client's connections; says how they went once its input ends.
+    SoakServer { flows: u32 },
     /// Connects `streams` times and reads each to its end.
     TcpFetch { server: SocketAddr, streams: usize },
     /// Writes to `streams` connections that come, for `seconds`.
@@ -97,9 +116,14 @@ impl Agent {
             Self::CrrClient { server, seconds } => print(&request::crr_client(server, length(seconds))?),
             Self::IdleClient { server, flows, rate } => idle::client(server, flows, rate),
             Self::IdleServer { flows } => idle::server(flows),
+            Self::Lossy(ref options) => print(&lossy::carry(options)?),
             Self::Reach { server } => print(&request::reach(server)),
             Self::RrServer => request::rr_server(),
             Self::RrClient { server, seconds } => print(&request::rr_client(server, length(seconds))?),
+            Self::ShortClient(ref options) => print(&short::client(options)?),
+            Self::ShortServer { ports } => print(&short::server(ports)?),
+            Self::SoakClient(ref options) => soak::client(options),
+            Self::SoakServer { flows } => print(&soak::server(flows)?),
             Self::TcpFetch { server, streams } => print(&bulk::fetch(server, streams)?),
             Self::TcpServe { streams, seconds } => print(&bulk::serve(streams, length(seconds))?),
             Self::TcpSink { streams } => print(&bulk::sink(streams)?),
@@ -130,8 +154,8 @@ const STALL: Duration = Duration::from_secs(30);
 ///
 /// Set before the connection exists: a socket that began with BBR goes on pacing by timer when the
 /// algorithm is changed later (`sk_pacing_status` in net/ipv4/tcp_bbr.c is never taken back).
-fn tcp_socket() -> Result<socket2::Socket> {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
+fn tcp_socket(domain: Domain) -> Result<Socket> {
+    let socket = Socket::new(domain, Type::STREAM, None)?;
     socket
         .set_tcp_congestion(CONGESTION_CONTROL.as_bytes())
         .context("use cubic")?;
@@ -140,7 +164,7 @@ fn tcp_socket() -> Result<socket2::Socket> {
 
 /// Listens on a port of the kernel's choice and prints it.
 fn listen() -> Result<TcpListener> {
-    let socket = tcp_socket()?;
+    let socket = tcp_socket(Domain::IPV4)?;
     socket.bind(&ANY.into())?;
     socket.listen(128)?;
     let listener = TcpListener::from(socket);
@@ -154,7 +178,7 @@ fn connect(server: SocketAddr) -> Result<TcpStream> {
 
 /// Also bounds each later write of the connection.
 fn connect_within(server: SocketAddr, time: Duration) -> Result<TcpStream> {
-    let socket = tcp_socket()?;
+    let socket = tcp_socket(Domain::for_address(server))?;
     // Linux applies the time limit of writing to connect as well (socket(7), SO_SNDTIMEO).
     socket.set_write_timeout(Some(time))?;
     socket

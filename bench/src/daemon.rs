@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
-use crate::topology::{Netns, terminate};
+use crate::{
+    cpu,
+    topology::{Netns, terminate},
+};
 
 /// The network that measurements run on.
 pub(crate) const NETWORK: &str = "bench";
@@ -63,6 +66,14 @@ impl Daemon {
         self.child.id()
     }
 
+    /// What the daemon holds now.
+    pub(crate) fn footprint(&self) -> Result<Footprint> {
+        Ok(Footprint {
+            resident_kib: cpu::resident_kib(self.pid())?,
+            descriptors: fs::read_dir(format!("/proc/{}/fd", self.pid()))?.count(),
+        })
+    }
+
     /// Runs the client; its output.
     pub(crate) fn vswitch(&self, args: &[&str]) -> Result<String> {
         let output = Command::new(sibling("vswitch")?)
@@ -90,6 +101,13 @@ impl Daemon {
         }
         self.vswitch(&args).map(drop)
     }
+}
+
+/// What a daemon holds.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Footprint {
+    pub(crate) resident_kib: u64,
+    pub(crate) descriptors: usize,
 }
 
 impl Drop for Daemon {

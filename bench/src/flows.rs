@@ -1,7 +1,5 @@
 //! Many idle flows: what is left of the bulk rate beside them, and what each costs the daemon.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 
@@ -41,7 +39,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let crowded = Subject::start(&stage, "c", &options.daemon)?;
     println!("load average at start: {}", cpu::load());
 
-    let before = Footprint::read(&crowded.daemon)?;
+    let before = crowded.daemon.footprint()?;
     let (_server, address) = stage
         .ends(&crowded.idle)
         .listen(None, &["idle-server", &options.flows.to_string()])?;
@@ -49,7 +47,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let client = ["idle-client", &address, &flows, &rate];
     let mut client = crowded.idle.agent(None, &client)?;
     let open: u32 = client.report()?;
-    let after = Footprint::read(&crowded.daemon)?;
+    let after = crowded.daemon.footprint()?;
     let grown = after.resident_kib.saturating_sub(before.resident_kib);
     println!(
         "resident memory: {} KiB without flows, {} KiB with {open}: {:.3} KiB per flow (goal at most 1)",
@@ -98,21 +96,6 @@ impl Subject {
                 .with_context(|| format!("container {name} does not reach the outside"))?;
         }
         Ok(Self { daemon, bulk, idle })
-    }
-}
-
-/// What a daemon holds.
-struct Footprint {
-    resident_kib: u64,
-    descriptors: usize,
-}
-
-impl Footprint {
-    fn read(daemon: &Daemon) -> Result<Self> {
-        Ok(Self {
-            resident_kib: cpu::resident_kib(daemon.pid())?,
-            descriptors: fs::read_dir(format!("/proc/{}/fd", daemon.pid()))?.count(),
-        })
     }
 }
 

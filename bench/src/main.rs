@@ -10,8 +10,10 @@ mod daemon;
 mod flows;
 mod outbound;
 mod plot;
+mod random;
 mod report;
 mod scale;
+mod soak;
 mod stats;
 mod topology;
 mod traffic;
@@ -31,6 +33,8 @@ enum Command {
     Outbound(outbound::Options),
     /// Many endpoints on one network, and many networks: attach time, memory, throughput kept.
     Scale(scale::Options),
+    /// Many flows over a link that loses frames, then many short ones: every byte right, nothing left over.
+    Soak(soak::Options),
     /// Makes or takes traffic; what the other commands run inside namespaces.
     #[command(subcommand, hide = true)]
     Agent(agent::Agent),
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Command::Flows(options) => flows::run(&options),
         Command::Outbound(options) => outbound::run(&options),
         Command::Scale(options) => scale::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Agent(agent) => agent.run(),
     };
     match outcome {

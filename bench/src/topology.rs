@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     iter,
     net::Ipv4Addr,
     os::unix::process::CommandExt,
@@ -81,6 +81,12 @@ impl Netns {
         run(self.command(program).args(args))
     }
 
+    /// What iproute2 answers as JSON.
+    pub(crate) fn ip_json<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
+        let output = output(Command::new("ip").args(["-n", &self.name, "-j"]).args(args))?;
+        serde_json::from_slice(&output).with_context(|| format!("the answer of ip -j {args:?}"))
+    }
+
     /// A command that will run inside, as the very process that is spawned.
     pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");
@@ -136,6 +142,12 @@ impl Running {
     /// Lets an agent go on that waits for the end of its input.
     pub(crate) fn end_input(&mut self) {
         drop(self.child.stdin.take());
+    }
+
+    /// Lets an agent go on that waits for a line.
+    pub(crate) fn go_on(&mut self) -> Result<()> {
+        let input = self.child.stdin.as_mut().context("the agent's input has ended")?;
+        writeln!(input, "go on").context("the agent takes no input")
     }
 
     /// Waits for the result.
@@ -239,8 +251,13 @@ fn ip(args: &[&str]) -> Result<()> {
     run(Command::new("ip").args(args))
 }
 
-/// Runs a command to its end; what it complained of if it fails.
+/// Runs a command to its end for its effect; what it complained of if it fails.
 fn run(command: &mut Command) -> Result<()> {
+    output(command).map(drop)
+}
+
+/// What a command prints.
+fn output(command: &mut Command) -> Result<Vec<u8>> {
     let line = line_of(command);
     let output = command
         .output()
@@ -248,7 +265,7 @@ fn run(command: &mut Command) -> Result<()> {
     if !output.status.success() {
         bail!("{line}: {}", String::from_utf8_lossy(&output.stderr).trim());
     }
-    Ok(())
+    Ok(output.stdout)
 }
 
 /// A command as one would type it.

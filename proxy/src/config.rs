@@ -119,6 +119,11 @@ impl Descriptors {
         }
     }
 
+    /// How many are left.
+    pub(crate) fn left(&self) -> usize {
+        self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
+    }
+
     /// Takes one, which comes back when the lease is dropped; `None` if all are taken.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Lease> {
         let more = |used| (used < self.limit).then_some(used + 1);

@@ -9,6 +9,7 @@
 //! holds one lease of a descriptor and its part of its container's share; all are given back when it is
 //! removed. A flow's policy is decided when it begins and never again.
 
+mod admission;
 mod counters;
 mod datagram;
 mod deadlines;
@@ -28,7 +29,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::{Interest, unix::SourceFd};
+use mio::Interest;
 use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal, Stations};
 
 use crate::{
@@ -50,6 +51,7 @@ use deadlines::Deadlines;
 use host::Host;
 use table::{Keyed, Shares, Table, Tuple};
 use target::Refused;
+use tcp::Owed;
 use time_wait::TimeWait;
 
 /// The flows of one network's containers.
@@ -64,6 +66,9 @@ pub struct Relay {
     pending: usize,
     deadlines: Deadlines,
     time_wait: TimeWait,
+    /// Resets for which there was no room, and when to try again.
+    owed: VecDeque<Owed>,
+    owed_at: Option<Instant>,
     /// Flows with an acknowledgment that is due at the end of the batch.
     unflushed: Vec<FlowId>,
     /// Flows that stopped at their budget.
@@ -83,7 +88,6 @@ pub struct Relay {
 #[derive(Debug)]
 struct Flow {
     tuple: Tuple,
-    endpoint: u32,
     station: MacAddr,
     /// Where the host socket leads if not to the tuple's other end.
     target: Option<SocketAddr>,
@@ -93,6 +97,8 @@ struct Flow {
     /// Waits in [`Relay::unflushed`] and [`Relay::turns`].
     unflushed: bool,
     turn: bool,
+    /// Place among its container's flows that may be ended to make room.
+    evictable_place: Option<usize>,
     kind: Kind,
     _descriptor: Lease,
 }
@@ -139,6 +145,8 @@ impl Relay {
             pending: 0,
             deadlines: Deadlines::default(),
             time_wait: TimeWait::new(config.timeouts.time_wait),
+            owed: VecDeque::new(),
+            owed_at: None,
             unflushed: Vec::new(),
             turns: VecDeque::new(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
@@ -274,9 +282,9 @@ impl Relay {
         !self.turns.is_empty()
     }
 
-    /// Gives every flow that stopped at its budget another.
-    pub fn take_turns(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
-        for _ in 0..self.turns.len() {
+    /// Gives at most `most` of the flows that stopped at their budget another, in their order.
+    pub fn take_turns(&mut self, now: Instant, most: usize, scratch: &mut Scratch, link: &mut impl Link) {
+        for _ in 0..self.turns.len().min(most) {
             let Some(id) = self.turns.pop_front() else { return };
             if let Some(flow) = self.flows.get_mut(id) {
                 flow.turn = false;
@@ -295,7 +303,11 @@ impl Relay {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let deadlines = self.deadlines.next().into_iter();
         let reassembly = self.reassembly.as_ref().and_then(Reassembly::poll_timeout);
-        deadlines.chain(reassembly).min()
+        deadlines
+            .chain(reassembly)
+            .chain(self.time_wait.poll_timeout())
+            .chain(self.owed_at)
+            .min()
     }
 
     /// Does what is due.
@@ -303,6 +315,8 @@ impl Relay {
         if let Some(reassembly) = &mut self.reassembly {
             reassembly.handle_timeout(now);
         }
+        self.time_wait.expire(now);
+        self.send_owed(now, scratch, link);
         while let Some(id) = self.deadlines.take_due(now) {
             match self.flows.get(id).map(|flow| &flow.kind) {
                 Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
@@ -320,7 +334,10 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
-        let of_endpoint = self.flows.iter().filter(|(_, flow)| flow.endpoint == endpoint);
+        let of_endpoint = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| flow.tuple.endpoint == endpoint);
         let ids: Vec<FlowId> = of_endpoint.map(|(id, _)| id).collect();
         for id in ids {
             self.abort(now, id, scratch, link);
@@ -329,6 +346,7 @@ impl Relay {
             reassembly.remove_endpoint(endpoint);
         }
         self.shares.remove(endpoint);
+        self.time_wait.remove_endpoint(endpoint);
     }
 
     /// Ends all flows.
@@ -343,6 +361,20 @@ impl Relay {
     pub fn flows(&self, now: Instant) -> impl Iterator<Item = FlowView> {
         let timeouts = &self.config.timeouts;
         self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts))
+    }
+
+    /// How often a limit was hit or the host was short of something, since the relay began.
+    pub fn shortages(&self) -> u64 {
+        let Counters {
+            limit_flows,
+            limit_pending,
+            limit_queries,
+            limit_rate,
+            no_descriptor,
+            no_port,
+            ..
+        } = self.counters;
+        limit_flows + limit_pending + limit_queries + limit_rate + no_descriptor + no_port
     }
 
     /// Number of flows.
@@ -368,7 +400,7 @@ impl Relay {
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
         match self.flows.get(id).map(|flow| &flow.kind) {
             Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
-            Some(Kind::Echo(_) | Kind::Udp(_)) => self.remove_datagram(id),
+            Some(Kind::Echo(_) | Kind::Udp(_)) => drop(self.remove(id)),
             None => {}
         }
     }
@@ -389,6 +421,7 @@ impl Relay {
                 Answer::None
             }
             Refused::Nobody => Answer::Refusal(Refusal::PortUnreachable),
+            Refused::Host(refusal) => Answer::Refusal(refusal),
             Refused::Denied => {
                 self.counters.denied += 1;
                 match self.config.policy.denied {
@@ -397,82 +430,6 @@ impl Relay {
                     Denial::Reset => Answer::Reset,
                 }
             }
-        }
-    }
-
-    /// Whether the container may begin another flow. Makes room by ending an idle one where that helps.
-    fn make_room(&mut self, now: Instant, endpoint: u32) -> Option<Lease> {
-        let limits = &self.config.limits;
-        if !self.shares.of(endpoint).new.take(now) {
-            self.counters.limit_rate += 1;
-            return None;
-        }
-        let own = self.shares.of(endpoint).flows >= limits.flows_per_endpoint;
-        let is_full = own || self.flows.len() >= limits.flows;
-        if is_full && !self.evict(now, own.then_some(endpoint)) {
-            self.counters.limit_flows += 1;
-            return None;
-        }
-        if let Some(lease) = self.config.limits.descriptors.take() {
-            return Some(lease);
-        }
-        // R-LIM-2: existing flows keep what they have; only idle ones without an answer make room.
-        if self.evict(now, None) {
-            return self.config.limits.descriptors.take();
-        }
-        self.counters.no_descriptor += 1;
-        None
-    }
-
-    /// Ends the flow that is missed least, if there is one; of one container if it is named.
-    fn evict(&mut self, now: Instant, endpoint: Option<u32>) -> bool {
-        let is_candidate = |flow: &Flow| endpoint.is_none_or(|endpoint| flow.endpoint == endpoint);
-        let victim = self
-            .flows
-            .next_victim(|flow| is_candidate(flow).then(|| flow.dispensability(now)).flatten());
-        let Some(id) = victim else { return false };
-        self.counters.evicted += 1;
-        self.remove(id).is_some()
-    }
-
-    /// Enters a flow and its socket.
-    fn insert(&mut self, flow: Flow, link: &impl Link) -> Option<FlowId> {
-        let id = self.flows.next_id();
-        let (fd, interest) = flow.socket();
-        if link
-            .registry()
-            .register(&mut SourceFd(&fd), link.token(id), interest)
-            .is_err()
-        {
-            self.counters.no_descriptor += 1;
-            return None;
-        }
-        self.counters.flows += 1;
-        self.shares.of(flow.endpoint).flows += 1;
-        if flow.pending {
-            self.pending += 1;
-            self.shares.of(flow.endpoint).pending += 1;
-        }
-        let deadline = flow.deadline(&self.config.timeouts);
-        let id = self.flows.insert(flow);
-        self.deadlines.note(id, deadline);
-        Some(id)
-    }
-
-    /// Takes a flow out of everything. Its socket leaves the poll set when it is closed.
-    fn remove(&mut self, id: FlowId) -> Option<Flow> {
-        let mut flow = self.flows.remove(id)?;
-        self.settle_pending(&mut flow);
-        self.deadlines.remove(id);
-        self.shares.of(flow.endpoint).flows -= 1;
-        Some(flow)
-    }
-
-    /// The host's connect is no longer pending.
-    fn settle_pending(&mut self, flow: &mut Flow) {
-        if std::mem::take(&mut flow.pending) {
-            self.pending -= 1;
-            self.shares.of(flow.endpoint).pending -= 1;
         }
     }
 }
@@ -536,7 +493,12 @@ impl Flow {
         }
     }
 
-    /// How little the flow is missed; none of TCP, whose ends would have to be told.
+    /// Whether it may be ended to make room: not TCP's, whose ends would have to be told.
+    fn is_evictable(&self) -> bool {
+        !matches!(self.kind, Kind::Tcp(_))
+    }
+
+    /// How little the flow is missed: without an answer, then idle for long.
     fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
         let (is_one_way, last_activity) = match &self.kind {
             Kind::Echo(flow) => (flow.is_one_way(), flow.last_activity()),
@@ -544,6 +506,13 @@ impl Flow {
             Kind::Udp(flow) => (flow.is_one_way(), flow.last_activity()),
         };
         Some((is_one_way, now.saturating_duration_since(last_activity)))
+    }
+
+    fn outstanding_queries(&self) -> usize {
+        match &self.kind {
+            Kind::Udp(flow) => flow.outstanding_queries(),
+            Kind::Echo(_) | Kind::Tcp(_) => 0,
+        }
     }
 
     fn view(&self, now: Instant, timeouts: &Timeouts) -> FlowView {
@@ -568,7 +537,7 @@ impl Flow {
             ),
         };
         FlowView {
-            endpoint: self.endpoint,
+            endpoint: self.tuple.endpoint,
             protocol: self.tuple.protocol,
             state,
             container: self.tuple.container,

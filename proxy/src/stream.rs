@@ -53,6 +53,9 @@ pub(crate) struct HostSocket {
     socket: Socket,
     /// Where the kernel's next peek begins.
     peek: Peek,
+    /// The receive queue is not where the flow believes it to be; nothing of it may be used any more.
+    is_out_of_step: bool,
+    keeps_alive: bool,
 }
 
 /// How a peek gets to its offset.
@@ -86,11 +89,18 @@ impl HostSocket {
         // Small requests must not wait for the acknowledgment of the one before: the container's own stack
         // has decided already whether to wait.
         socket.set_tcp_nodelay(true)?;
+        // R-RX-11: urgent data stays where it is in the stream; out of line, a peek would skip and miscount it.
+        socket.set_out_of_band_inline(true)?;
         let peek = match IntOption::PEEK_OFFSET.set(socket.as_fd(), 0) {
             Ok(()) => Peek::Offset(0),
             Err(_) => Peek::Skip,
         };
-        Ok(Self { socket, peek })
+        Ok(Self {
+            socket,
+            peek,
+            is_out_of_step: false,
+            keeps_alive: false,
+        })
     }
 
     /// Begins to connect; `Ok(true)` if that is done already.
@@ -129,6 +139,9 @@ impl HostSocket {
     }
 
     fn peek(&mut self, offset: u32, into: &mut [u8], waste: &mut [u8]) -> io::Result<usize> {
+        if self.is_out_of_step {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
         let Peek::Offset(at) = &mut self.peek else {
             let skipped = offset as usize;
             let len = stream::peek_behind(self.socket.as_fd(), skipped, waste, into)?;
@@ -149,9 +162,16 @@ impl HostSocket {
     fn discard(&mut self, len: u32) -> io::Result<()> {
         let mut left = len as usize;
         while left > 0 {
-            match stream::discard(self.socket.as_fd(), left)? {
-                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                removed => left -= removed.min(left),
+            let removed = stream::discard(self.socket.as_fd(), left).and_then(|removed| match removed {
+                0 => Err(io::ErrorKind::UnexpectedEof.into()),
+                removed => Ok(removed),
+            });
+            match removed {
+                Ok(removed) => left -= removed.min(left),
+                Err(error) => {
+                    self.is_out_of_step = left < len as usize;
+                    return Err(error);
+                }
             }
         }
         if let Peek::Offset(at) = &mut self.peek {
@@ -240,6 +260,10 @@ impl<L: Link> FlowIo for StreamIo<'_, L> {
     }
 
     fn watch_room(&mut self) {
+        // A writable socket would make an event at once, and again each time it is asked about.
+        if stream::send_memory(self.socket.as_fd()).is_ok_and(|memory| memory.is_writable()) {
+            return;
+        }
         // Asking epoll anew makes the kernel note that somebody waits for room.
         let fd = std::os::fd::AsRawFd::as_raw_fd(&self.socket.as_fd());
         let interest = mio::Interest::READABLE | mio::Interest::WRITABLE;
@@ -266,8 +290,10 @@ impl<L: Link> FlowIo for StreamIo<'_, L> {
     }
 
     fn keep_alive(&mut self) {
-        // It only helps to notice a dead peer sooner.
-        let _ = self.socket.socket.set_keepalive(true);
+        if !std::mem::replace(&mut self.socket.keeps_alive, true) {
+            // It only helps to notice a dead peer sooner.
+            let _ = self.socket.socket.set_keepalive(true);
+        }
     }
 
     fn emit(&mut self, segment: &Outgoing) -> Delivery {

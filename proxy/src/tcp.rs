@@ -102,6 +102,7 @@ pub struct Connection {
     /// The host's peer is far enough away that its own acknowledgments are worth waiting for (R-RX-4).
     remote: bool,
     wants_turn: bool,
+    owes_reset: bool,
 
     began: Instant,
     /// When a segment of the container was last heard, and when anything last happened.
@@ -221,6 +222,7 @@ impl Connection {
             refused: false,
             remote: false,
             wants_turn: false,
+            owes_reset: false,
             began: now,
             heard: now,
             active: now,
@@ -280,7 +282,13 @@ impl Connection {
             return;
         }
         // The exact next number, since the container ignores any other (RFC 5961 §3.2).
-        self.emit(io, TcpFlags::RST | TcpFlags::ACK, self.high);
+        self.owes_reset = self.emit(io, TcpFlags::RST | TcpFlags::ACK, self.high) == crate::Delivery::Full;
+    }
+
+    /// Whether the container's device was too full for the reset at the flow's end, which it still has to get
+    /// with the numbers of [`sequence`](Self::sequence).
+    pub fn owes_reset(&self) -> bool {
+        self.owes_reset
     }
 
     /// Whether the flow is over, and how.
@@ -387,7 +395,7 @@ impl Challenges {
                 count: 0,
             };
         }
-        self.count += 1;
+        self.count = self.count.saturating_add(1);
         self.count <= CHALLENGES
     }
 }

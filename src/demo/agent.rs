@@ -1,5 +1,7 @@
 //! What the demo runs inside its sandboxes, so that it needs no other program.
 
+mod outbound;
+
 use std::{
     ffi::OsString,
     io::{Read, Write},
@@ -18,7 +20,10 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let args: Vec<String> = args.map(|arg| arg.to_string_lossy().into_owned()).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let outcome = match args[..] {
+        ["datagrams", address, sizes] => outbound::datagrams(address, sizes),
+        ["echo", address, mebibytes] => outbound::echo(address, mebibytes),
         ["no-ping", address] => expect_no_answer(address),
+        ["no-service", address] => outbound::expect_no_service(address),
         ["ping", address] => ping(address),
         ["sink"] => sink(),
         ["source", address, seconds] => source(address, seconds),

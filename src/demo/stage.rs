@@ -41,7 +41,7 @@ impl Stage {
             .arg(dir.path().join("api.sock"))
             .arg("--state-dir")
             .arg(dir.path().join("state"))
-            // What it warns of is what the host lacks for the way out, where the demo does not go.
+            // What it warns of is what the host lacks to reach others; the demo goes no further than the host.
             .args(["--log-level", "error"])
             .stdin(Stdio::null())
             // What a terminal sends to all is for the demo alone, which ends its children in order.
@@ -144,11 +144,15 @@ impl Stage {
         Ok(())
     }
 
-    /// Starts one of them without waiting for it.
+    /// Starts one of them without waiting for it. Its input ends with [`Background::last_line`].
     pub(super) fn agent_in_background(&mut self, sandbox: &str, args: &[&str]) -> Result<Background> {
         let program = self.program.display().to_string();
         let args = [&["exec", sandbox, "--", &program, AGENT], args].concat();
-        let mut child = self.vswitch(&args).stdout(Stdio::piped()).spawn()?;
+        let mut child = self
+            .vswitch(&args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
         let output = child.stdout.take().context("the agent has no output")?;
         Ok(Background {
             child,
@@ -201,8 +205,9 @@ impl Background {
         read_line(&mut self.output)
     }
 
-    /// The line that the agent ends with.
+    /// The line that the agent ends with, after the end of its input.
     pub(super) fn last_line(mut self) -> Result<String> {
+        drop(self.child.stdin.take());
         let line = read_line(&mut self.output)?;
         ensure!(self.child.wait()?.success(), "an agent failed");
         Ok(line)

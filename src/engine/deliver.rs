@@ -62,6 +62,10 @@ impl Engine {
             let mut delivery = Delivery::Sent;
             while let Some(segment) = segments.next_segment() {
                 delivery = self.send_to_incapable(needs, [segment.header, segment.payload], out);
+                if delivery == Delivery::Full {
+                    // What follows a gap would be of little use; the sender may try all of it again.
+                    break;
+                }
             }
             delivery
         } else if let Some(partial) = offload.checksum

@@ -21,6 +21,7 @@ use super::ports::Devices;
 use crate::{
     dataplane::{DataPlaneError, FlowRow, NetworkSpec, PortRow},
     engine::Engine,
+    log::RateLimit,
     model::EndpointId,
 };
 
@@ -32,6 +33,9 @@ pub(super) struct Network {
     pub(super) ports: HashMap<EndpointId, PortId>,
     /// The way out; `None` on internal networks.
     relay: Option<Relay>,
+    /// Shortages of the relay that were told already.
+    told: u64,
+    shortages: RateLimit,
 }
 
 /// What a network uses of its worker.
@@ -63,6 +67,8 @@ impl Network {
             devices: Devices::default(),
             ports: HashMap::new(),
             relay: config.map(|config| Relay::new(now, config, RandomState::new())),
+            told: 0,
+            shortages: RateLimit::per_second(1),
             spec,
         })
     }
@@ -98,9 +104,9 @@ impl Network {
         self.relay.as_ref().is_some_and(Relay::has_turns)
     }
 
-    pub(super) fn take_turns(&mut self, around: &mut Around<'_>) {
+    pub(super) fn take_turns(&mut self, most: usize, around: &mut Around<'_>) {
         self.with_relay(around, |relay, now, scratch, gate| {
-            relay.take_turns(now, scratch, gate);
+            relay.take_turns(now, most, scratch, gate);
             relay.flush(now, scratch, gate);
         });
     }
@@ -137,6 +143,25 @@ impl Network {
         if let Some(relay) = &mut self.relay {
             relay.set_resolvers(resolvers);
         }
+    }
+
+    /// Logs that the relay has hit limits, if it has since the last time.
+    pub(super) fn report_shortages(&mut self, now: Instant) {
+        let Some(relay) = &self.relay else { return };
+        let count = relay.shortages();
+        if count == self.told {
+            return;
+        }
+        let (name, since) = (&self.spec.name, count - self.told);
+        let told = &mut self.told;
+        self.shortages.run(now, |_| {
+            *told = count;
+            tracing::warn!(
+                network = name,
+                refused = since,
+                "flows to the outside were refused by limits; `vswitch stats` says which (relay_limit_…, relay_no_…)"
+            );
+        });
     }
 
     /// Every flow of the relay.

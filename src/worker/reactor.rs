@@ -47,7 +47,7 @@ pub(super) struct Reactor {
     /// What relays build frames in.
     scratch: Scratch,
     /// What has become ready of host sockets since the last turn.
-    flow_events: Vec<(FlowToken, Readiness)>,
+    flow_events: VecDeque<(FlowToken, Readiness)>,
     /// A relay has flows that stopped at their budget.
     has_turns: bool,
     neighbours: Arc<[IpNet]>,
@@ -78,7 +78,7 @@ impl Reactor {
             wait: Wait::new(mode),
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             scratch: Scratch::new(),
-            flow_events: Vec::with_capacity(EVENTS),
+            flow_events: VecDeque::with_capacity(2 * EVENTS),
             has_turns: false,
             neighbours: Arc::new([]),
             resolvers: Arc::new([]),
@@ -101,12 +101,16 @@ impl Reactor {
             if traffic.contains(&true) {
                 self.wait.note_traffic(now);
             }
-            let is_behind = !self.ready.is_empty() || self.has_turns;
+            let is_behind = !self.ready.is_empty() || !self.flow_events.is_empty() || self.has_turns;
             let timeout = if is_behind || self.wait.should_spin(now) {
                 Some(Duration::ZERO)
             } else {
                 self.deadline.map(|at| at.saturating_duration_since(now))
             };
+            if self.flow_events.len() >= EVENTS {
+                // What is known to be ready comes first, or the same sockets would be noted again and again.
+                continue;
+            }
             match self.poll.poll(&mut events, timeout) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -121,7 +125,7 @@ impl Reactor {
                     continue;
                 }
                 match FlowToken::decode(event.token()) {
-                    Some(token) => self.flow_events.push((token, readiness(event))),
+                    Some(token) => self.flow_events.push_back((token, readiness(event))),
                     None => self.tokens.mark_ready(event.token(), &mut self.ready),
                 }
             }
@@ -248,7 +252,7 @@ impl Reactor {
         // Readiness is edge-triggered: frames that wait since before the registration make no edge.
         self.tokens.mark_ready(token, &mut self.ready);
         network.engine.announce(now, port, &spec, &mut network.devices);
-        settle(network, &mut self.deadline, &self.events);
+        settle(now, network, &mut self.deadline, &self.events);
         Ok(())
     }
 
@@ -328,15 +332,17 @@ impl Reactor {
                 network.handle_timeout(&mut around);
             }
             self.has_turns |= network.has_turns();
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
     }
 
-    /// Serves the host sockets that have become ready; returns whether there were any.
+    /// Serves host sockets that have become ready; returns whether there were any.
     fn serve_flows(&mut self, now: Instant) -> bool {
-        let mut events = std::mem::take(&mut self.flow_events);
-        let any = !events.is_empty();
-        for (FlowToken { slot, flow }, readiness) in events.drain(..) {
+        let count = self.flow_events.len().min(FLOWS_AT_ONCE);
+        for _ in 0..count {
+            let Some((FlowToken { slot, flow }, readiness)) = self.flow_events.pop_front() else {
+                break;
+            };
             // The network may have gone since.
             let Some(Some(network)) = self.networks.get_mut(slot) else {
                 continue;
@@ -349,10 +355,9 @@ impl Reactor {
             };
             network.handle_ready(flow, readiness, &mut around);
             self.has_turns |= network.has_turns();
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
-        self.flow_events = events;
-        any
+        count > 0
     }
 
     /// Gives flows that stopped at their budget another; returns whether there were any.
@@ -370,9 +375,9 @@ impl Reactor {
                 registry: self.poll.registry(),
                 scratch: &mut self.scratch,
             };
-            network.take_turns(&mut around);
+            network.take_turns(FLOWS_AT_ONCE, &mut around);
             self.has_turns |= network.has_turns();
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
         true
     }
@@ -419,15 +424,19 @@ impl Reactor {
             if left == 0 {
                 self.tokens.mark_ready(token, &mut self.ready);
             }
-            settle(network, &mut self.deadline, &self.events);
+            settle(now, network, &mut self.deadline, &self.events);
         }
         traffic
     }
 }
 
 /// Frames that one port may bring per turn before the next port is served: an elephant flow cannot
-/// starve the others, and one turn stays below about 64 × 5 µs even with super-frames.
+/// starve the others, and a port's part of a turn stays below about 64 × 10 µs even with super-frames.
 const BUDGET: u32 = 64;
+
+/// Host sockets served per turn, and flows that stopped at their budget, each with 256 KiB at most: so many take
+/// a few milliseconds, in which no container's device overflows.
+const FLOWS_AT_ONCE: usize = 16;
 
 /// Events taken per poll; the rest stays with the kernel for the next one.
 const EVENTS: usize = 256;
@@ -455,9 +464,15 @@ fn release(tokens: &mut Tokens, registry: &Registry, device: Attached) -> Tap {
 }
 
 /// What every visit to a network ends with: its next deadline is noted, its news are told.
-fn settle(network: &mut Network, deadline: &mut Option<Instant>, events: &UnboundedSender<DataPlaneEvent>) {
+fn settle(
+    now: Instant,
+    network: &mut Network,
+    deadline: &mut Option<Instant>,
+    events: &UnboundedSender<DataPlaneEvent>,
+) {
     *deadline = earliest(*deadline, network.poll_timeout());
     network.engine.report_events(&network.spec.name);
+    network.report_shortages(now);
     report_lost(network, events);
 }
 

@@ -20,6 +20,8 @@ fn an_interrupted_demo_leaves_nothing_behind() {
         (Signal::INT, "A daemon of its own"),
         (Signal::TERM, "== Three sandboxes"),
         (Signal::HUP, "== alpha reaches beta"),
+        // Delta's connection is open.
+        (Signal::INT, "$ vswitch flows"),
     ] {
         let mut demo = Command::new(client_program())
             .arg("demo")

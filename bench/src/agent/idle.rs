@@ -118,7 +118,7 @@ fn answer(key: u64, streams: &mut HashMap<u64, TcpStream>) {
 }
 
 /// Lets this process hold as many connections, and the few descriptors besides.
-fn raise_descriptors(flows: u32) -> Result<()> {
+pub(super) fn raise_descriptors(flows: u32) -> Result<()> {
     let needed = u64::from(flows) + 64;
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= needed) {

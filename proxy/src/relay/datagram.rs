@@ -34,6 +34,7 @@ impl Relay {
             return None;
         }
         let tuple = Tuple {
+            endpoint: arrival.endpoint,
             protocol: Protocol::Udp,
             container: SocketAddr::new(packet.src, datagram.src_port),
             remote: SocketAddr::new(packet.dst, datagram.dst_port),
@@ -78,6 +79,7 @@ impl Relay {
             std::net::IpAddr::V6(_) => Protocol::Icmpv6,
         };
         let tuple = Tuple {
+            endpoint: arrival.endpoint,
             protocol,
             container: SocketAddr::new(packet.src, request.echo.id),
             remote: SocketAddr::new(packet.dst, 0),
@@ -109,6 +111,9 @@ impl Relay {
             hop: arrival.hop,
             remote: tuple.remote,
         };
+        if !self.admit(now, arrival.endpoint) {
+            return Err(None);
+        }
         let resolver = self.resolvers.first();
         let target = match wish.target(now, &self.config.policy, &mut self.host, resolver) {
             Ok(target) => target,
@@ -121,18 +126,21 @@ impl Relay {
                 });
             }
         };
-        let descriptor = self.make_room(now, arrival.endpoint).ok_or(None)?;
-        let opened = self.open_datagram_socket(now, &tuple, &target);
-        let kind = opened.map_err(|error| {
-            let refusal = errors::refusal(&error);
-            if refusal.is_none() {
-                self.counters.no_descriptor += 1;
+        let descriptor = self.lease(now, arrival.endpoint).ok_or(None)?;
+        let kind = match self.open_datagram_socket(now, &tuple, &target) {
+            Ok(kind) => kind,
+            Err(error) => {
+                self.settle_admission(arrival.endpoint);
+                let refusal = errors::refusal(&error);
+                self.counters.no_descriptor += u64::from(refusal.is_none());
+                return Err(refusal);
             }
-            refusal
-        })?;
+        };
+        if !self.make_place(now, arrival.endpoint) {
+            return Err(None);
+        }
         let flow = Flow {
             tuple,
-            endpoint: arrival.endpoint,
             station: arrival.station,
             target: match target {
                 Target::Itself => None,
@@ -142,6 +150,7 @@ impl Relay {
             pending: false,
             unflushed: false,
             turn: false,
+            evictable_place: None,
             kind,
             _descriptor: descriptor,
         };
@@ -169,7 +178,7 @@ impl Relay {
             return true;
         };
         let is_query = flow.is_query();
-        let share = self.shares.of(flow.endpoint);
+        let share = self.shares.of(flow.tuple.endpoint);
         if let Kind::Udp(flow) = &mut flow.kind {
             share.queries -= flow.expire_queries(now);
         }
@@ -202,15 +211,8 @@ impl Relay {
         let Some(flow) = self.flows.get(id) else { return };
         let deadline = flow.deadline(&self.config.timeouts);
         match deadline <= now {
-            true => self.remove_datagram(id),
+            true => drop(self.remove(id)),
             false => self.deadlines.note(id, deadline),
-        }
-    }
-
-    /// Ends a flow of which nobody has to be told.
-    pub(super) fn remove_datagram(&mut self, id: FlowId) {
-        if let Some(flow) = self.remove(id) {
-            self.shares.of(flow.endpoint).queries -= flow.outstanding_queries();
         }
     }
 
@@ -238,22 +240,13 @@ impl Relay {
         let before = (flow.outstanding_queries(), flow.dispensability(now));
         let result = act(&mut flow.kind, &mut inbound, scratch);
         let after = (flow.outstanding_queries(), flow.dispensability(now));
-        let share = self.shares.of(flow.endpoint);
+        let (endpoint, deadline) = (flow.tuple.endpoint, flow.deadline(&self.config.timeouts));
+        let share = self.shares.of(endpoint);
         share.queries = share.queries + after.0 - before.0;
         if let (Some((true, _)), Some((false, _))) = (before.1, after.1) {
-            // Only what nobody answers counts against the rate of new flows.
-            share.new.give_back();
+            self.settle_admission(endpoint);
         }
-        self.deadlines.note(id, flow.deadline(&self.config.timeouts));
+        self.deadlines.note(id, deadline);
         Some(result)
-    }
-}
-
-impl Flow {
-    fn outstanding_queries(&self) -> usize {
-        match &self.kind {
-            Kind::Udp(flow) => flow.outstanding_queries(),
-            Kind::Echo(_) | Kind::Tcp(_) => 0,
-        }
     }
 }

@@ -7,6 +7,12 @@ use std::{
 };
 
 use hashbrown::HashMap;
+use netlink_packet_core::{NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    route::{RouteAttribute, RouteMessage, RouteType},
+};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Source;
@@ -15,50 +21,63 @@ use crate::config::Source;
 #[derive(Debug)]
 pub(super) struct Host {
     source: Source,
-    /// Addresses that are not the host's, and until when that is believed.
-    foreign: HashMap<IpAddr, Instant, foldhash::fast::RandomState>,
+    /// What was asked a moment ago, and until when the answer is believed.
+    answers: HashMap<IpAddr, (Owner, Instant), foldhash::fast::RandomState>,
+    /// The host's own addresses of both versions as they were a moment ago.
+    own: [Option<(Option<IpAddr>, Instant)>; 2],
+}
+
+/// Whose an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// One station elsewhere, as far as the host knows.
+    Elsewhere,
+    /// The host's own: primary or secondary address, anycast, or a broadcast address of its links.
+    Host,
 }
 
 impl Host {
     pub(super) fn new(source: &Source) -> Self {
         Self {
-            // Not the configured source address, which would be the answer whatever the destination.
-            source: Source {
-                v4: None,
-                v6: None,
-                ..source.clone()
-            },
-            foreign: HashMap::default(),
+            source: source.clone(),
+            answers: HashMap::default(),
+            own: [None; 2],
         }
     }
 
-    /// Whether the address is one of the host's own: the kernel then answers from that very address.
-    pub(super) fn owns(&mut self, now: Instant, address: IpAddr) -> bool {
-        if self.foreign.get(&address).is_some_and(|&until| now < until) {
-            return false;
+    /// Whose the address is. While the kernel cannot be asked, every address counts as the host's.
+    pub(super) fn owner(&mut self, now: Instant, address: IpAddr) -> Owner {
+        match self.answers.get(&address) {
+            Some(&(owner, until)) if now < until => return owner,
+            _ => {}
         }
-        // Where the kernel knows no way, connecting says why.
-        if self.source_towards(address).is_ok_and(|from| from == address) {
-            return true;
+        let Ok(owner) = ask(address) else {
+            return Owner::Host;
+        };
+        if self.answers.len() >= MOST {
+            self.answers.clear();
         }
-        if self.foreign.len() >= MOST {
-            self.foreign.clear();
-        }
-        self.foreign.insert(address, now + BELIEVED);
-        false
+        self.answers.insert(address, (owner, now + BELIEVED));
+        owner
     }
 
     /// An address that the host's services listen on, for the gateway's address of that family.
-    pub(super) fn address(&self, gateway: IpAddr, with_loopback: bool) -> Option<IpAddr> {
-        let (loopback, outside) = match gateway {
-            IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::LOCALHOST), OUTSIDE_V4),
-            IpAddr::V6(_) => (IpAddr::V6(Ipv6Addr::LOCALHOST), OUTSIDE_V6),
+    pub(super) fn address(&mut self, now: Instant, gateway: IpAddr, with_loopback: bool) -> Option<IpAddr> {
+        let (loopback, outside, version) = match gateway {
+            IpAddr::V4(_) => (IpAddr::V4(Ipv4Addr::LOCALHOST), OUTSIDE_V4, 0),
+            IpAddr::V6(_) => (IpAddr::V6(Ipv6Addr::LOCALHOST), OUTSIDE_V6, 1),
         };
         if with_loopback {
             return Some(loopback);
         }
-        let address = self.source_towards(outside).ok()?;
-        (!address.is_loopback() && !address.is_unspecified()).then_some(address)
+        match self.own[version] {
+            Some((address, until)) if now < until => return address,
+            _ => {}
+        }
+        let address = self.source_towards(outside).ok();
+        let address = address.filter(|address| !address.is_loopback() && !address.is_unspecified());
+        self.own[version] = Some((address, now + BELIEVED));
+        address
     }
 
     /// The address from which the host would send there. Sends nothing.
@@ -77,11 +96,55 @@ impl Host {
     }
 }
 
-/// How long an address is believed not to be the host's: a new address of the host is closed to containers
-/// after that.
+/// Looks the address up in the host's routes (`RTM_GETROUTE`, rtnetlink(7)); the kernel answers at once.
+fn ask(address: IpAddr) -> io::Result<Owner> {
+    let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+    socket.set_non_blocking(true)?;
+    let mut message = RouteMessage::default();
+    let (family, prefix_len) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    message.header.address_family = family;
+    message.header.destination_prefix_length = prefix_len;
+    message
+        .attributes
+        .push(RouteAttribute::Destination(address.into()));
+    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(message));
+    request.header.flags = NLM_F_REQUEST;
+    request.finalize();
+    let mut bytes = vec![0; request.buffer_len()];
+    request.serialize(&mut bytes);
+    socket.send_to(&bytes, &netlink_sys::SocketAddr::new(0, 0), 0)?;
+    let (reply, _) = socket.recv_from_full()?;
+    let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;
+    match reply.payload {
+        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => Ok(match route.header.kind {
+            RouteType::Unicast | RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole => {
+                Owner::Elsewhere
+            }
+            _ => Owner::Host,
+        }),
+        // There is no way to it; connecting will say so.
+        NetlinkPayload::Error(error) if NO_ROUTE.contains(&-error.raw_code()) => Ok(Owner::Elsewhere),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
+}
+
+/// How long an answer is believed: a new address of the host is closed to containers after that.
 const BELIEVED: Duration = Duration::from_secs(1);
-/// Addresses that are remembered.
+/// Answers that are remembered.
 const MOST: usize = 1024;
+
+/// What a lookup fails with when no route, or one of the types `unreachable`, `prohibit`, `blackhole` and
+/// `throw`, leads to the address (fib_props, net/ipv4/fib_semantics.c).
+const NO_ROUTE: [i32; 5] = [
+    libc::ENETUNREACH,
+    libc::EHOSTUNREACH,
+    libc::EACCES,
+    libc::EINVAL,
+    libc::EAGAIN,
+];
 
 /// A port is needed and never used (RFC 863).
 const DISCARD: u16 = 9;
@@ -100,11 +163,18 @@ mod tests {
     fn r_lim_6_the_hosts_own_addresses_are_known() {
         let mut host = Host::new(&Source::default());
         let now = Clock::new().now();
-        assert!(host.owns(now, IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        // All of 127/8 is here, and none of it but 127.0.0.1 would be chosen as a source.
+        for own in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 7)] {
+            assert_eq!(host.owner(now, own.into()), Owner::Host);
+        }
+        assert_eq!(host.owner(now, Ipv6Addr::LOCALHOST.into()), Owner::Host);
         // TEST-NET-3 (RFC 5737).
         let foreign = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 9));
-        assert!(!host.owns(now, foreign) && !host.owns(now, foreign));
-        assert_eq!(host.foreign.len(), 1, "it is not asked twice");
-        assert_eq!(host.address(foreign, true), Some(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        assert_eq!(host.owner(now, foreign), Owner::Elsewhere);
+        assert!(host.answers.contains_key(&foreign), "it is not asked twice");
+        assert_eq!(
+            host.address(now, foreign, true),
+            Some(IpAddr::V4(Ipv4Addr::LOCALHOST))
+        );
     }
 }

@@ -66,7 +66,15 @@ impl Relay {
         }
     }
 
-    /// The same after the container has repeated its SYN to a resolver that had its time. Where no other is
+    /// The flow is connected; other flows to a resolver begin with the same one.
+    pub(super) fn note_connected(&mut self, id: FlowId) {
+        let flow = self.flows.get(id).filter(|flow| flow.is_query());
+        if let Some(resolver) = flow.and_then(|flow| flow.target) {
+            self.resolvers.note_answer(resolver);
+        }
+    }
+
+    /// As [`connect_next_resolver`](Self::connect_next_resolver) after the container has repeated its SYN to a resolver that had its time. Where no other is
     /// left, the connect goes on.
     pub(super) fn leave_silent_resolver(
         &mut self,

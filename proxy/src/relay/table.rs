@@ -13,6 +13,8 @@ use crate::{FlowId, allowance::Allowance, listing::Protocol};
 /// identifier as the container's port, and 0 as the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Tuple {
+    /// The container: several may use the same link-local address.
+    pub(super) endpoint: u32,
     pub(super) protocol: Protocol,
     pub(super) container: SocketAddr,
     pub(super) remote: SocketAddr,
@@ -32,8 +34,6 @@ pub(super) struct Table<F> {
     free: Vec<u32>,
     by_tuple: HashTable<u32>,
     hasher: foldhash::fast::RandomState,
-    /// Where the search for something to evict goes on.
-    cursor: usize,
 }
 
 impl<F: Keyed> Table<F> {
@@ -43,7 +43,6 @@ impl<F: Keyed> Table<F> {
             free: Vec::new(),
             by_tuple: HashTable::new(),
             hasher: foldhash::fast::RandomState::default(),
-            cursor: 0,
         }
     }
 
@@ -68,7 +67,7 @@ impl<F: Keyed> Table<F> {
         self.places.get_mut(id.0 as usize)?.as_mut()
     }
 
-    /// Reserves the place that the next [`insert`](Self::insert) takes.
+    /// The place that the next [`insert`](Self::insert) takes.
     pub(super) fn next_id(&self) -> FlowId {
         FlowId(self.free.last().copied().unwrap_or(self.places.len() as u32))
     }
@@ -107,28 +106,17 @@ impl<F: Keyed> Table<F> {
             entry.remove();
         }
         self.free.push(id.0);
+        if self.by_tuple.is_empty() && self.places.len() > KEPT {
+            // The memory of a busy hour is given back once nothing is in it.
+            (self.places, self.free) = (Vec::new(), Vec::new());
+            self.by_tuple = HashTable::new();
+        }
         Some(flow)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (FlowId, &F)> {
         let numbered = self.places.iter().enumerate();
         numbered.filter_map(|(place, flow)| Some((FlowId(place as u32), flow.as_ref()?)))
-    }
-
-    /// Looks at the next few flows, going round from call to call, and returns the one that `rank` puts
-    /// highest among those that it ranks at all.
-    pub(super) fn next_victim<R: Ord>(&mut self, rank: impl Fn(&F) -> Option<R>) -> Option<FlowId> {
-        let count = self.places.len();
-        let first = self.cursor;
-        self.cursor = (first + SEARCHED) % count.max(1);
-        let around = (first..first + SEARCHED.min(count)).map(|place| place % count);
-        around
-            .filter_map(|place| {
-                let flow = self.places[place].as_ref()?;
-                Some((rank(flow)?, FlowId(place as u32)))
-            })
-            .max_by(|(a, _), (b, _)| a.cmp(b))
-            .map(|(_, id)| id)
     }
 }
 
@@ -144,6 +132,10 @@ pub(super) struct Share {
     pub(super) new: Allowance,
     /// Resets for segments of no connection.
     pub(super) strays: Allowance,
+    /// Its flows that may be ended to make room, in no order; each knows its place.
+    evictable: Vec<FlowId>,
+    /// Where the search for something to evict goes on.
+    cursor: usize,
 }
 
 impl Share {
@@ -154,7 +146,30 @@ impl Share {
             queries: 0,
             new: Allowance::per_second(new_per_second),
             strays: Allowance::per_second(STRAYS_PER_SECOND),
+            evictable: Vec::new(),
+            cursor: 0,
         }
+    }
+
+    /// Adds a flow to those that may be ended; its place there.
+    pub(super) fn add_evictable(&mut self, id: FlowId) -> usize {
+        self.evictable.push(id);
+        self.evictable.len() - 1
+    }
+
+    /// Takes the flow at a place out; the flow that has the place now, if one does.
+    pub(super) fn remove_evictable(&mut self, place: usize) -> Option<FlowId> {
+        self.evictable.swap_remove(place);
+        self.evictable.get(place).copied()
+    }
+
+    /// The next few flows that may be ended, going round from call to call.
+    fn candidates(&mut self) -> impl Iterator<Item = FlowId> + use<'_> {
+        let count = self.evictable.len();
+        let first = self.cursor;
+        self.cursor = (first + SEARCHED) % count.max(1);
+        let around = (first..first + SEARCHED.min(count)).map(move |place| place % count);
+        around.map(|place| self.evictable[place])
     }
 }
 
@@ -183,7 +198,22 @@ impl Shares {
     pub(super) fn remove(&mut self, endpoint: u32) {
         self.by_endpoint.remove(&endpoint);
     }
+
+    /// Some flows that may be ended to make room: of one container, else of the one that has most such.
+    pub(super) fn candidates(&mut self, endpoint: Option<u32>) -> impl Iterator<Item = FlowId> + use<'_> {
+        let share = match endpoint {
+            Some(endpoint) => self.by_endpoint.get_mut(&endpoint),
+            None => self
+                .by_endpoint
+                .values_mut()
+                .max_by_key(|share| share.evictable.len()),
+        };
+        share.into_iter().flat_map(Share::candidates)
+    }
 }
+
+/// Places that an empty table keeps.
+const KEPT: usize = 1024;
 
 /// Flows looked at for one eviction: work per packet is bounded, and of so many one is idle enough.
 const SEARCHED: usize = 64;

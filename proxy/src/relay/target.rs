@@ -5,7 +5,9 @@ use std::{
     time::Instant,
 };
 
-use super::host::Host;
+use vswitch_wire::Refusal;
+
+use super::host::{Host, Owner};
 use crate::{config::Policy, link::Hop, listing::Protocol};
 
 /// Where the host socket of a new flow is to be connected.
@@ -28,6 +30,8 @@ pub(super) enum Refused {
     Impossible,
     /// The host has nothing there: no address, no resolver.
     Nobody,
+    /// The host cannot reach it.
+    Host(Refusal),
 }
 
 /// A new flow, as far as its target depends on it.
@@ -55,7 +59,7 @@ impl Wish {
                 .map(|resolver| Target::Resolver(with_port(resolver, DNS_OVER_TLS)))
                 .ok_or(Refused::Nobody),
             Hop::Gateway => host
-                .address(remote.ip(), policy.host_loopback)
+                .address(now, remote.ip(), policy.host_loopback)
                 .map(|address| Target::Host(SocketAddr::new(address, remote.port())))
                 .ok_or(Refused::Nobody),
             Hop::Beyond => check(now, policy, host, remote.ip()).map(|()| Target::Itself),
@@ -81,13 +85,19 @@ fn check(now: Instant, policy: &Policy, host: &mut Host, address: IpAddr) -> Res
     if !is_possible(address) {
         return Err(Refused::Impossible);
     }
+    if let IpAddr::V6(outer) = address
+        && let Some(inner) = embedded(outer)
+    {
+        // Whoever translates or carries it on has IPv4 there.
+        check(now, policy, host, IpAddr::V4(inner))?;
+    }
     if METADATA.contains(&address) {
         return match policy.metadata {
             true => Ok(()),
             false => Err(Refused::Denied),
         };
     }
-    if is_link_local(address) || host.owns(now, address) {
+    if is_link_local(address) || host.owner(now, address) == Owner::Host {
         return Err(Refused::Denied);
     }
     Ok(())
@@ -111,6 +121,18 @@ pub(super) fn is_possible(address: IpAddr) -> bool {
     }
 }
 
+/// The IPv4 address that a translator or relay of the host's network finds in an IPv6 address: NAT64
+/// (RFC 6052 §2.1, RFC 8215) and 6to4 (RFC 3056 §2).
+fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let words = address.segments();
+    let from = |high: u16, low: u16| Ipv4Addr::from_bits((u32::from(high) << 16) | u32::from(low));
+    match words {
+        [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => Some(from(high, low)),
+        [0x2002, high, low, ..] => Some(from(high, low)),
+        _ => None,
+    }
+}
+
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
@@ -124,10 +146,14 @@ pub(super) const DNS: u16 = 53;
 /// RFC 7858 §3.1.
 const DNS_OVER_TLS: u16 = 853;
 
-/// The metadata services of clouds: of all of them, and Amazon's over IPv6.
-const METADATA: [IpAddr; 2] = [
+/// The metadata services of clouds: the address that most share, those of Alibaba and Azure, and over IPv6
+/// those of Amazon and Google, as their manuals have them.
+const METADATA: [IpAddr; 5] = [
     IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)),
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),
     IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)),
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)),
 ];
 
 #[cfg(test)]
@@ -165,6 +191,27 @@ mod tests {
         for port in [53, 853] {
             assert_eq!(target(Protocol::Tcp, port, None), Err(Refused::Nobody));
         }
+    }
+
+    #[test]
+    fn r_lim_6_ipv4_inside_ipv6_is_checked_too() {
+        let mut host = Host::new(&Source::default());
+        let now = Clock::new().now();
+        let mut outcome = |address: &str| {
+            let address = address.parse().expect("an address");
+            check(now, &Policy::default(), &mut host, address)
+        };
+        for denied in [
+            "64:ff9b::169.254.169.254",
+            "2002:a9fe:a9fe::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "169.254.1.1",
+        ] {
+            assert_eq!(outcome(denied), Err(Refused::Denied), "{denied}");
+        }
+        assert_eq!(outcome("64:ff9b::127.0.0.1"), Err(Refused::Impossible));
+        assert_eq!(outcome("64:ff9b::203.0.113.9"), Ok(()));
     }
 
     #[test]

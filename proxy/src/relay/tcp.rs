@@ -1,6 +1,11 @@
 //! TCP flows of a relay: which segment belongs to which, and what begins or ends one.
 
-use std::{hash::BuildHasher, io, net::SocketAddr, time::Instant};
+use std::{
+    hash::BuildHasher,
+    io,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use vswitch_wire::{
     Ipv4Header, Ipv6Header, MacAddr, Malformed, Offload, Refusal, Stations, TcpFlags, TcpHeader, TcpSegment,
@@ -9,10 +14,10 @@ use vswitch_wire::{
 use super::{
     Answer, Arrival, Flow, Kind, Readiness, Relay,
     table::Tuple,
-    target::{self, Target, Wish},
+    target::{self, Refused, Target, Wish},
 };
 use crate::{
-    FlowId, Link, Path, Scratch,
+    Delivery, FlowId, Link, Path, Scratch, errors,
     listing::Protocol,
     payload::Packet,
     seq::SeqNum,
@@ -34,6 +39,7 @@ impl Relay {
             Err(error) => return self.count_bad(error),
         };
         let tuple = Tuple {
+            endpoint: arrival.endpoint,
             protocol: Protocol::Tcp,
             container: SocketAddr::new(packet.src, segment.header().src_port()),
             remote: SocketAddr::new(packet.dst, segment.header().dst_port()),
@@ -53,6 +59,9 @@ impl Relay {
         let is_syn = flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK);
         let closed = self.time_wait.find(now, &tuple);
         if flags.contains(TcpFlags::RST) {
+            // RFC 1337 warns of ending TIME_WAIT by a reset where old segments roam a network; there is but
+            // one link here, and a container that has forgotten the connection could not begin another.
+            self.time_wait.remove(&tuple);
             return None;
         }
         match closed {
@@ -99,8 +108,11 @@ impl Relay {
         packet: &Packet<'_>,
         (tuple, syn): (Tuple, &TcpSegment<'_>),
         link: &mut impl Link,
-    ) -> Result<Option<(FlowId, io::Result<bool>)>, target::Refused> {
+    ) -> Result<Option<(FlowId, io::Result<bool>)>, Refused> {
         let endpoint = arrival.endpoint;
+        if !self.admit(now, endpoint) {
+            return Ok(None);
+        }
         let resolver = self.resolvers.first();
         let wish = Wish {
             protocol: Protocol::Tcp,
@@ -116,24 +128,37 @@ impl Relay {
             self.counters.limit_pending += 1;
             return Ok(None);
         }
-        let Some(descriptor) = self.make_room(now, endpoint) else {
+        let Some(descriptor) = self.lease(now, endpoint) else {
             return Ok(None);
         };
         let to = target.unwrap_or(tuple.remote);
-        let Ok(socket) = HostSocket::open(to, &self.config.source, packet.headers.class & DSCP) else {
-            self.counters.no_descriptor += 1;
-            return Ok(None);
+        let socket = match HostSocket::open(to, &self.config.source, packet.headers.class & DSCP) {
+            Ok(socket) => socket,
+            Err(error) => {
+                self.settle_admission(endpoint);
+                // The configured source is not there (any more): the container need not wait for that.
+                return match errors::refusal(&error) {
+                    Some(refusal) => Err(Refused::Host(refusal)),
+                    None => {
+                        self.counters.no_descriptor += 1;
+                        Ok(None)
+                    }
+                };
+            }
         };
+        if !self.make_place(now, endpoint) {
+            return Ok(None);
+        }
         let settings = self.settings(now, &tuple);
         let flow = Flow {
             tuple,
-            endpoint,
             station: arrival.station,
             target,
             began: now,
             pending: true,
             unflushed: false,
             turn: false,
+            evictable_place: None,
             kind: Kind::Tcp(TcpFlow {
                 connection: Connection::new(now, syn, settings),
                 socket,
@@ -191,9 +216,13 @@ impl Relay {
             let connected = flow.socket.connected();
             return self.settle_connect(now, id, connected, scratch, link);
         }
-        if readiness.error && flow.socket.take_error().is_some() {
+        if readiness.error {
+            // What the peer had sent before it went away is the container's first.
             self.with_stream(now, id, scratch, link, |connection, io| {
-                connection.handle_host_error(io);
+                connection.handle_readable(now, io);
+                if io.socket.take_error().is_some() {
+                    connection.handle_host_error(io);
+                }
             });
             return;
         }
@@ -222,29 +251,26 @@ impl Relay {
             connected = next;
         }
         match connected {
-            Ok(false) => {}
-            Ok(true) => {
-                if let Some(flow) = self.flows.get(id) {
-                    if let Some(resolver) = flow.target.filter(|_| flow.is_query()) {
-                        self.resolvers.note_answer(resolver);
-                    }
-                    // Only what nobody answers counts against the rate of new flows.
-                    let endpoint = flow.endpoint;
-                    self.shares.of(endpoint).new.give_back();
-                }
-                self.with_stream(now, id, scratch, link, |connection, io| {
-                    connection.handle_connected(now, io);
-                });
-            }
+            Ok(false) => return,
+            Ok(true) => self.note_connected(id),
+            Err(_) => {}
+        }
+        if let Some(endpoint) = self.flows.get(id).map(|flow| flow.tuple.endpoint) {
+            self.settle_admission(endpoint);
+        }
+        match connected {
+            Ok(_) => self.with_stream(now, id, scratch, link, |connection, io| {
+                connection.handle_connected(now, io);
+            }),
             Err(error) => {
                 if error.kind() == io::ErrorKind::AddrNotAvailable {
                     self.counters.no_port += 1;
                 }
                 self.with_stream(now, id, scratch, link, |connection, io| {
                     connection.handle_connect_error(&error, io);
-                });
+                })
             }
-        }
+        };
     }
 
     pub(super) fn handle_stream_timeout(
@@ -301,7 +327,7 @@ impl Relay {
         let mut io = StreamIo {
             socket,
             path: &path,
-            endpoint: flow.endpoint,
+            endpoint: flow.tuple.endpoint,
             challenges: &mut self.challenges,
             token,
             scratch,
@@ -321,11 +347,9 @@ impl Relay {
         if connection.wants_turn() && !std::mem::replace(&mut flow.turn, true) {
             self.turns.push_back(id);
         }
-        if flow.pending && !is_connecting {
-            flow.pending = false;
-            let endpoint = flow.endpoint;
-            self.pending -= 1;
-            self.shares.of(endpoint).pending -= 1;
+        if !is_connecting && std::mem::take(&mut flow.pending) {
+            let endpoint = flow.tuple.endpoint;
+            self.count_connected(endpoint);
         }
         self.deadlines.note(id, deadline);
         None
@@ -340,11 +364,37 @@ impl Relay {
         else {
             return;
         };
+        if connection.owes_reset() && self.owed.len() < MOST_OWED {
+            let (seq, ack) = connection.sequence();
+            let flags = TcpFlags::RST | TcpFlags::ACK;
+            self.owed.push_back(Owed {
+                station: flow.station,
+                tuple,
+                reset: Answered { seq, ack, flags },
+            });
+            self.owed_at = Some(now + OWED_RETRY);
+        }
         match end {
             End::Closed { time_wait: true } => self.time_wait.insert(now, tuple, connection.sequence()),
             End::Closed { time_wait: false } => {}
             // R-CL: dropping it would send a FIN.
             End::Replaced | End::Reset => socket.reset(),
+        }
+    }
+
+    /// Sends resets for which there was no room when their flows ended.
+    pub(super) fn send_owed(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        if self.owed_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.owed_at = None;
+        while let Some(owed) = self.owed.pop_front() {
+            let delivery = self.answer(owed.station, &owed.tuple, owed.reset, scratch, link);
+            if delivery == Delivery::Full {
+                self.owed.push_front(owed);
+                self.owed_at = Some(now + OWED_RETRY);
+                return;
+            }
         }
     }
 
@@ -375,7 +425,7 @@ impl Relay {
         answered: Answered,
         scratch: &mut Scratch,
         link: &mut impl Link,
-    ) {
+    ) -> Delivery {
         let path = Path {
             container: tuple.container,
             remote: tuple.remote,
@@ -394,10 +444,19 @@ impl Relay {
             mss: u16::MAX,
             syn_options: None,
         };
-        if let Some((len, offload)) = stream::build(&path, &segment, &mut scratch.frame) {
-            link.send(&mut scratch.frame[..len], offload);
+        match stream::build(&path, &segment, &mut scratch.frame) {
+            Some((len, offload)) => link.send(&mut scratch.frame[..len], offload),
+            None => Delivery::Refused,
         }
     }
+}
+
+/// A reset that a container has still to get.
+#[derive(Debug)]
+pub(super) struct Owed {
+    station: MacAddr,
+    tuple: Tuple,
+    reset: Answered,
 }
 
 /// Reads a segment between ports that can have a connection. We are where the container's checksum ends, so
@@ -442,8 +501,13 @@ impl Answered {
     }
 }
 
+/// Resets that wait for room, and how long they do at a time. Beyond, containers find out when they send.
+const MOST_OWED: usize = 1024;
+const OWED_RETRY: Duration = Duration::from_millis(10);
+
 /// The DSCP in a TOS or traffic class; the other two bits are ECN's (RFC 3168 §5).
 const DSCP: u8 = 0xfc;
 
-/// RFC 6528 §3 has a clock of 4 µs; passt's ticks are 32 ns, which no fast reuse of a port outruns.
+/// RFC 6528 §3 has a clock of 4 µs; passt's ticks are 32 ns, so that a port is used again after 2 GB of numbers
+/// at the earliest in 69 s.
 const ISN_TICK_NANOS: u128 = 32;

@@ -42,9 +42,9 @@ impl TimeWait {
     pub(super) fn insert(&mut self, now: Instant, tuple: Tuple, (seq, ack): (SeqNum, SeqNum)) {
         self.expire(now);
         if self.order.len() >= MOST
-            && let Some((_, oldest)) = self.order.pop_front()
+            && let Some((until, oldest)) = self.order.pop_front()
         {
-            self.entries.remove(&oldest);
+            self.forget(&oldest, until);
         }
         let until = now + self.period;
         self.entries.insert(tuple, Closed { seq, ack, until });
@@ -74,10 +74,29 @@ impl TimeWait {
                 return;
             }
             self.order.pop_front();
-            // The tuple may have been used and closed again since.
-            if self.find(now, &tuple).is_none() {
-                self.entries.remove(&tuple);
-            }
+            self.forget(&tuple, until);
+        }
+    }
+
+    /// When [`expire`](Self::expire) has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        // Many at once rather than each by itself.
+        self.order.front().map(|&(until, _)| until + GRACE)
+    }
+
+    /// Forgets the connections of a container.
+    pub(super) fn remove_endpoint(&mut self, endpoint: u32) {
+        self.entries.retain(|tuple, _| tuple.endpoint != endpoint);
+    }
+
+    /// Forgets one connection; the tuple may have been used and closed again since.
+    fn forget(&mut self, tuple: &Tuple, until: Instant) {
+        if self
+            .entries
+            .get(tuple)
+            .is_some_and(|closed| closed.until == until)
+        {
+            self.entries.remove(tuple);
         }
     }
 }
@@ -86,4 +105,7 @@ impl TimeWait {
 /// this many are 2 MiB.
 const MOST: usize = 16_384;
 
-const EXPIRED_AT_ONCE: usize = 8;
+const EXPIRED_AT_ONCE: usize = 256;
+
+/// How late a connection may be forgotten.
+const GRACE: Duration = Duration::from_secs(1);

@@ -87,6 +87,13 @@ pub(crate) struct SendMemory {
     pub(crate) queued: u32,
 }
 
+impl SendMemory {
+    /// Whether epoll calls the socket writable (`__sk_stream_is_writeable`, net/core/stream.c).
+    pub(crate) fn is_writable(self) -> bool {
+        self.limit.saturating_sub(self.queued) >= self.queued / 2
+    }
+}
+
 /// Reads what a socket has queued for sending.
 ///
 /// # Errors

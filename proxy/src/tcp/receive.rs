@@ -89,7 +89,8 @@ impl Connection {
 
     /// R-RX-10, RFC 5961 §3.2: only the exact sequence number resets; any other in the window is challenged.
     pub(super) fn handle_reset(&mut self, now: Instant, seq: SeqNum, io: &mut impl FlowIo) {
-        if seq == self.rcv_nxt {
+        // What the container knows of us is what we have acknowledged.
+        if seq == self.rcv_nxt || seq == self.acked {
             self.end = Some(End::Reset);
         } else if self.rcv_nxt.lt(seq) && seq.le(self.edge) {
             // A container that has used up its window resets at the very edge.
@@ -105,7 +106,10 @@ impl Connection {
 
     /// Whether the segment, if it carries nothing, only repeats what was said before (RFC 5681 §2).
     fn is_duplicate(&self, word: &Word, is_empty: bool) -> bool {
-        is_empty && word.ack == self.una && word.window == self.window && self.una.lt(self.high)
+        is_empty
+            && word.ack == self.una
+            && word.window.min(LARGEST_WINDOW) == self.window
+            && self.una.lt(self.high)
     }
 
     /// RFC 9293 §3.10.7.4: "If (SND.WL1 < SEG.SEQ or (SND.WL1 = SEG.SEQ and SND.WL2 =< SEG.ACK)), set SND.WND".
@@ -121,6 +125,11 @@ impl Connection {
         }
         let was_open = self.window > 0;
         self.set_window(word);
+        if word.window > 0 && !was_open {
+            // What was put off while the window was closed is not to wait for the next probe.
+            self.backoff = 0;
+            self.retransmit_at = None;
+        }
         if word.window == 0 && was_open && word.ack.lt(self.high) {
             // R-TX-7: what is in flight may have been dropped; from here on only probes go out.
             self.rewind(word.ack);
@@ -131,8 +140,9 @@ impl Connection {
     fn set_window(&mut self, word: Word) {
         self.window_seq = word.seq;
         self.window_ack = word.ack;
-        self.window = word.window;
-        self.max_window = self.max_window.max(word.window);
+        // A flow has no more in flight than a peek may have to skip (R-OPT-4).
+        self.window = word.window.min(LARGEST_WINDOW);
+        self.max_window = self.max_window.max(self.window);
     }
 
     /// R-TX-3: an acknowledgment removes bytes from the host's queue before it counts.
@@ -176,11 +186,10 @@ impl Connection {
         let header = segment.header();
         let seq = SeqNum(header.sequence());
         if self.rcv_nxt.lt(seq) {
-            // R-RX-2: there is no buffer for it. Two duplicates, with the next segment's, repair a loss early;
-            // three would also repair what was only reordered.
-            self.acknowledge(now, io);
-            self.repeat_ack(now, io);
-            return;
+            // R-RX-2: there is no buffer for it. Not more than one: Linux without SACK takes duplicates beyond the
+            // segments in flight for reordering (`tcp_check_reno_reordering`) and raises the number of them that
+            // it repairs a loss at, up to 300.
+            return self.acknowledge(now, io);
         }
         let all = segment.payload();
         let old = (self.rcv_nxt - seq) as usize;
@@ -204,7 +213,6 @@ impl Connection {
             if taken < allowed.len() {
                 self.refused = true;
                 self.update_due = true;
-                io.watch_room();
             }
             return self.acknowledge(now, io);
         }
@@ -250,9 +258,12 @@ impl Connection {
     fn repeat_ack(&mut self, now: Instant, io: &mut impl FlowIo) {
         // Where the container would accept it: not beyond its window, not before what it may have.
         let seq = self.high.min(self.una + self.window);
-        if self.emit(io, TcpFlags::ACK, seq) == Delivery::Full {
-            self.ack = AckDue::Batch;
-            self.retry_link(now);
+        match self.emit(io, TcpFlags::ACK, seq) {
+            Delivery::Full => {
+                self.ack = AckDue::Batch;
+                self.retry_link(now);
+            }
+            Delivery::Sent | Delivery::Refused => self.link_wait = Duration::ZERO,
         }
     }
 
@@ -312,7 +323,6 @@ impl Connection {
         if (self.edge - self.rcv_nxt) < enough.max(1) || self.refused {
             // The peer's window gives no event when it opens, so there is a timer as well.
             self.update_due = true;
-            io.watch_room();
             self.ack_wait = (self.ack_wait * 2).clamp(FIRST_WINDOW_WAIT, LONGEST_WINDOW_WAIT);
             let at = now + self.ack_wait;
             self.ack_at = Some(self.ack_at.map_or(at, |ack_at| ack_at.min(at)));

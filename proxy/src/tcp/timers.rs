@@ -54,7 +54,7 @@ impl Connection {
             }
             self.transmit(now, io);
         }
-        if is_due(&mut self.ack_at) {
+        if self.end.is_none() && is_due(&mut self.ack_at) {
             // A peer that acknowledges nothing is looked at ever less often.
             self.peer_wait = (self.peer_wait * 2).min(super::receive::LONGEST_ACK_WAIT);
             self.update_window(now, io);

@@ -55,7 +55,11 @@ impl Connection {
             return;
         }
         if let Ok(len @ 1..) = io.peek(0, len) {
-            self.emit_payload(now, io, self.una, len);
+            if self.emit_payload(now, io, self.una, len) == Delivery::Full {
+                // The loss is still there, to be noticed again.
+                (self.recovery, self.duplicates) = (None, 0);
+                return self.retry_link(now);
+            }
             self.retransmit_at = Some(now + self.retransmit_after());
         }
     }
@@ -90,8 +94,9 @@ impl Connection {
         match io.peek(0, 1) {
             Ok(0) => self.send_fin(now, io),
             Ok(_) => {
-                self.emit_payload(now, io, self.una, 1);
-                self.high = self.high.max(self.una + 1);
+                if self.emit_payload(now, io, self.una, 1) != Delivery::Full {
+                    self.high = self.high.max(self.una + 1);
+                }
                 self.retransmit_at = Some(now + self.retransmit_after().min(super::timers::LONGEST_PROBE));
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -179,5 +184,5 @@ impl Connection {
     }
 }
 
-/// Super-frames that one flow sends in a row, 1 MiB, before the next flow's turn.
-const BUDGET: u32 = 16;
+/// Super-frames that one flow sends in a row, 256 KiB, before the next flow's turn.
+const BUDGET: u32 = 4;

@@ -54,7 +54,10 @@ fn the_ping_of_iputils_works_with_all_sizes() {
         // Also of what came in fragments.
         for size in [56, 4000] {
             let outcome = in_box(&scene, &format!("ping -n -c 1 -W 5 -s {size} {address}"));
-            assert!(outcome.stdout.contains("nreachable"), "{address}, {size}: {outcome:?}");
+            assert!(
+                outcome.stdout.contains("nreachable"),
+                "{address}, {size}: {outcome:?}"
+            );
         }
     }
 }

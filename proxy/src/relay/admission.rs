@@ -1,0 +1,117 @@
+//! Who may begin a flow, what it takes and what it gives back.
+
+use std::time::Instant;
+
+use mio::unix::SourceFd;
+
+use super::{Flow, Relay};
+use crate::{FlowId, Link, config::Lease};
+
+impl Relay {
+    /// Whether the container may begin another flow now.
+    pub(super) fn admit(&mut self, now: Instant, endpoint: u32) -> bool {
+        let is_admitted = self.shares.of(endpoint).new.take(now);
+        self.counters.limit_rate += u64::from(!is_admitted);
+        is_admitted
+    }
+
+    /// A new flow was answered, or cannot be, which is an answer: only what nobody answers counts against the
+    /// rate of new flows.
+    pub(super) fn settle_admission(&mut self, endpoint: u32) {
+        self.shares.of(endpoint).new.give_back();
+    }
+
+    /// A descriptor for another flow of the container. While they are scarce, a container has no more flows than
+    /// are left for all (R-LIM-2), and its own idle ones make room first.
+    pub(super) fn lease(&mut self, now: Instant, endpoint: u32) -> Option<Lease> {
+        let left = self.config.limits.descriptors.left();
+        let is_over_share = self.shares.of(endpoint).flows >= left;
+        let has_room = !is_over_share || self.evict(now, Some(endpoint)) || self.evict(now, None);
+        let lease = has_room.then(|| self.config.limits.descriptors.take()).flatten();
+        self.counters.no_descriptor += u64::from(lease.is_none());
+        lease
+    }
+
+    /// Makes sure that there is a place for another flow of the container, if need be by ending an idle one.
+    pub(super) fn make_place(&mut self, now: Instant, endpoint: u32) -> bool {
+        let limits = &self.config.limits;
+        let is_own_full = self.shares.of(endpoint).flows >= limits.flows_per_endpoint;
+        let is_full = is_own_full || self.flows.len() >= limits.flows;
+        let has_place = !is_full || self.evict(now, is_own_full.then_some(endpoint));
+        self.counters.limit_flows += u64::from(!has_place);
+        has_place
+    }
+
+    /// Ends the flow that is missed least, if there is one: of one container if it is named, else of the one
+    /// that has most of them.
+    pub(super) fn evict(&mut self, now: Instant, endpoint: Option<u32>) -> bool {
+        let flows = &self.flows;
+        let ranked = self.shares.candidates(endpoint).filter_map(|id| {
+            let flow = flows.get(id)?;
+            Some((flow.dispensability(now)?, id))
+        });
+        let victim = ranked.max_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, id)| id);
+        let Some(id) = victim else { return false };
+        self.counters.evicted += 1;
+        self.remove(id).is_some()
+    }
+
+    /// Enters a flow and its socket.
+    pub(super) fn insert(&mut self, flow: Flow, link: &impl Link) -> Option<FlowId> {
+        let id = self.flows.next_id();
+        let (fd, interest) = flow.socket();
+        if link
+            .registry()
+            .register(&mut SourceFd(&fd), link.token(id), interest)
+            .is_err()
+        {
+            self.counters.no_descriptor += 1;
+            return None;
+        }
+        self.counters.flows += 1;
+        self.shares.of(flow.tuple.endpoint).flows += 1;
+        if flow.pending {
+            self.pending += 1;
+            self.shares.of(flow.tuple.endpoint).pending += 1;
+        }
+        let (deadline, endpoint) = (flow.deadline(&self.config.timeouts), flow.tuple.endpoint);
+        let is_evictable = flow.is_evictable();
+        let id = self.flows.insert(flow);
+        if is_evictable {
+            let place = self.shares.of(endpoint).add_evictable(id);
+            self.set_evictable_place(id, place);
+        }
+        self.deadlines.note(id, deadline);
+        Some(id)
+    }
+
+    /// Takes a flow out of everything. Its socket leaves the poll set when it is closed.
+    pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
+        let flow = self.flows.remove(id)?;
+        if flow.pending {
+            self.count_connected(flow.tuple.endpoint);
+        }
+        self.deadlines.remove(id);
+        let share = self.shares.of(flow.tuple.endpoint);
+        share.flows -= 1;
+        share.queries -= flow.outstanding_queries();
+        if let Some(place) = flow.evictable_place
+            && let Some(moved) = share.remove_evictable(place)
+        {
+            self.set_evictable_place(moved, place);
+        }
+        Some(flow)
+    }
+
+    pub(super) fn set_evictable_place(&mut self, id: FlowId, place: usize) {
+        if let Some(flow) = self.flows.get_mut(id) {
+            flow.evictable_place = Some(place);
+        }
+    }
+
+    /// A connect of the container is no longer pending.
+    pub(super) fn count_connected(&mut self, endpoint: u32) {
+        self.pending -= 1;
+        self.shares.of(endpoint).pending -= 1;
+    }
+}
