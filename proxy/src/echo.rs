@@ -13,6 +13,7 @@ use vswitch_wire::{Echo, IcmpHeader, IpProtocol, IpVersion, Refusal, checksum};
 
 use crate::{
     Link, Path, Scratch,
+    activity::Activity,
     config::{Source, Timeouts},
     datagram::Inbound,
     datagram_socket::{DatagramSocket, Progress, Service, version_of},
@@ -32,10 +33,7 @@ use crate::{
 pub(crate) struct EchoFlow {
     socket: DatagramSocket,
     target: SocketAddr,
-    sent: u64,
-    received: u64,
-    last_activity: Instant,
-    is_one_way: bool,
+    activity: Activity,
 }
 
 impl EchoFlow {
@@ -50,10 +48,7 @@ impl EchoFlow {
         Ok(Self {
             socket,
             target,
-            sent: 0,
-            received: 0,
-            last_activity: now,
-            is_one_way: true,
+            activity: Activity::new(now),
         })
     }
 
@@ -65,7 +60,7 @@ impl EchoFlow {
         inbound: &mut Inbound<'_, L>,
         scratch: &mut Scratch,
     ) -> Option<Refusal> {
-        self.last_activity = now;
+        self.activity.last = now;
         self.socket.set_headers(request.headers);
         let mut result = self.push(&request.echo);
         // As for UDP: the call may only have reported an earlier error (R-UDP-5).
@@ -75,7 +70,7 @@ impl EchoFlow {
         }
         let error = match result {
             Ok(_) => {
-                self.sent += request.echo.data.len() as u64;
+                self.activity.sent += request.echo.data.len() as u64;
                 return None;
             }
             Err(error) => error,
@@ -111,35 +106,12 @@ impl EchoFlow {
 
     /// When the flow ends, unless something moves before (R-ICMP-2).
     pub(crate) fn deadline(&self, timeouts: &Timeouts) -> Instant {
-        self.last_activity + timeouts.echo
+        self.activity.last + timeouts.echo
     }
 
-    /// State in the words of `conntrack`.
-    pub(crate) fn state(&self) -> &'static str {
-        match self.is_one_way {
-            true => "UNREPLIED",
-            false => "ASSURED",
-        }
-    }
-
-    /// Whether the other end has never answered: such flows are the first to go.
-    pub(crate) fn is_one_way(&self) -> bool {
-        self.is_one_way
-    }
-
-    /// Bytes of data in the requests that the host socket has taken.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// Bytes of data in the replies that were sent to the container.
-    pub(crate) fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// When anything last moved.
-    pub(crate) fn last_activity(&self) -> Instant {
-        self.last_activity
+    /// What has moved so far.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// Our end, which a connected socket has; else the other end is as good as any, and the container ignores the
@@ -189,10 +161,9 @@ impl EchoFlow {
             inbound.counters.dropped_foreign += 1;
             return;
         }
-        self.last_activity = now;
-        self.is_one_way = false;
+        self.activity.note_answer(now);
         let delivered = inbound.send_icmp(&mut slot[..end], SLOTS.headroom..end);
-        self.received += delivered.saturating_sub(IcmpHeader::LEN) as u64;
+        self.activity.received += delivered.saturating_sub(IcmpHeader::LEN) as u64;
     }
 }
 

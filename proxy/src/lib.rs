@@ -12,6 +12,7 @@
 //! their names. `unsafe` is in `sys` alone.
 #![deny(unsafe_code)]
 
+mod activity;
 mod allowance;
 pub mod config;
 mod counters;

@@ -34,6 +34,7 @@ use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refu
 
 use crate::{
     FlowId, Hop, Link, Outbound, Path, Scratch,
+    activity::Activity,
     allowance::Allowance,
     config::{Denial, Lease, RelayConfig, Timeouts},
     datagram::{Counters as DatagramCounters, FragmentIds},
@@ -500,12 +501,12 @@ impl Flow {
 
     /// How little the flow is missed: without an answer, then idle for long.
     fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
-        let (is_one_way, last_activity) = match &self.kind {
-            Kind::Echo(flow) => (flow.is_one_way(), flow.last_activity()),
+        let activity = match &self.kind {
+            Kind::Echo(flow) => flow.activity(),
             Kind::Tcp(_) => return None,
-            Kind::Udp(flow) => (flow.is_one_way(), flow.last_activity()),
+            Kind::Udp(flow) => flow.activity(),
         };
-        Some((is_one_way, now.saturating_duration_since(last_activity)))
+        Some((activity.is_one_way, now.saturating_duration_since(activity.last)))
     }
 
     fn outstanding_queries(&self) -> usize {
@@ -516,19 +517,13 @@ impl Flow {
     }
 
     fn view(&self, now: Instant, timeouts: &Timeouts) -> FlowView {
+        let of_datagrams = |activity: &Activity, expires| {
+            let moved = (activity.sent, activity.received);
+            (activity.state(), moved, activity.last, expires)
+        };
         let (state, (sent, received), active, expires) = match &self.kind {
-            Kind::Echo(flow) => (
-                flow.state(),
-                (flow.sent(), flow.received()),
-                flow.last_activity(),
-                flow.deadline(timeouts),
-            ),
-            Kind::Udp(flow) => (
-                flow.state(),
-                (flow.sent(), flow.received()),
-                flow.last_activity(),
-                flow.deadline(timeouts),
-            ),
+            Kind::Echo(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
+            Kind::Udp(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
             Kind::Tcp(flow) => (
                 flow.connection.state_name(),
                 flow.connection.bytes(),

@@ -14,6 +14,7 @@ use vswitch_wire::{Refusal, UdpHeader};
 
 use crate::{
     Link, Scratch,
+    activity::Activity,
     config::{Source, Timeouts},
     datagram::Inbound,
     datagram_socket::{DatagramSocket, Progress, Service, version_of},
@@ -40,10 +41,7 @@ pub(crate) struct UdpFlow {
     target: SocketAddr,
     queries: Option<Box<Queries>>,
     segmentation: Segmentation,
-    sent: u64,
-    received: u64,
-    last_activity: Instant,
-    is_one_way: bool,
+    activity: Activity,
 }
 
 impl UdpFlow {
@@ -58,10 +56,7 @@ impl UdpFlow {
             target,
             queries: None,
             segmentation: Segmentation::Kernel,
-            sent: 0,
-            received: 0,
-            last_activity: now,
-            is_one_way: true,
+            activity: Activity::new(now),
         })
     }
 
@@ -73,7 +68,7 @@ impl UdpFlow {
         inbound: &mut Inbound<'_, L>,
         scratch: &mut Scratch,
     ) -> Option<Refusal> {
-        self.last_activity = now;
+        self.activity.last = now;
         if self.queries.is_some() {
             return self.ask(now, datagram, inbound, scratch);
         }
@@ -98,25 +93,17 @@ impl UdpFlow {
             return queries.deadline();
         }
         // RFC 4787 REQ-5a: DNS and NTP are one question and one answer.
-        let timeout = match (self.is_one_way, self.target.port()) {
+        let timeout = match (self.activity.is_one_way, self.target.port()) {
             (false, _) => timeouts.udp_stream,
             (true, 53 | 123) => timeouts.udp_unreplied_short,
             (true, _) => timeouts.udp_unreplied,
         };
-        self.last_activity + timeout
+        self.activity.last + timeout
     }
 
-    /// State in the words of `conntrack`.
-    pub(crate) fn state(&self) -> &'static str {
-        match self.is_one_way {
-            true => "UNREPLIED",
-            false => "ASSURED",
-        }
-    }
-
-    /// Whether the other end has never answered: such flows are the first to go.
-    pub(crate) fn is_one_way(&self) -> bool {
-        self.is_one_way
+    /// What has moved so far.
+    pub(crate) fn activity(&self) -> &Activity {
+        &self.activity
     }
 
     /// DNS queries that wait for an answer; 0 for a conversation.
@@ -127,21 +114,6 @@ impl UdpFlow {
     /// The other end as the host reaches it.
     pub(crate) fn target(&self) -> SocketAddr {
         self.target
-    }
-
-    /// Payload bytes that the host socket has taken.
-    pub(crate) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// Payload bytes that were sent to the container.
-    pub(crate) fn received(&self) -> u64 {
-        self.received
-    }
-
-    /// When anything last moved.
-    pub(crate) fn last_activity(&self) -> Instant {
-        self.last_activity
     }
 
     fn send<L: Link>(
@@ -161,7 +133,7 @@ impl UdpFlow {
                 .min(size.saturating_mul(self.segmentation.at_once(size)))];
             let error = match self.push(chunk, size) {
                 Ok(taken) => {
-                    self.sent += taken as u64;
+                    self.activity.sent += taken as u64;
                     rest = &rest[taken..];
                     if rest.is_empty() {
                         return None;
@@ -263,8 +235,7 @@ impl Drain for UdpFlow {
                 inbound.counters.dropped_foreign += 1;
                 continue;
             }
-            self.last_activity = now;
-            self.is_one_way = false;
+            self.activity.note_answer(now);
             if let Some(queries) = &mut self.queries
                 && queries.answer(now, &datagrams[start..start + first.len])
             {
@@ -290,7 +261,7 @@ impl Drain for UdpFlow {
             }
             let slot = &mut datagrams[start - SLOTS.headroom..end];
             let payload = SLOTS.headroom..slot.len();
-            self.received += inbound.send_udp(slot, payload, segment) as u64;
+            self.activity.received += inbound.send_udp(slot, payload, segment) as u64;
         }
     }
 

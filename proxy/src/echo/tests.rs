@@ -26,9 +26,12 @@ fn i1_r_icmp_2_r_icmp_5_a_ping_is_answered_with_its_own_identifier() {
             assert_eq!(test.ping(sequence, data), None);
             assert_eq!(test.reply(), (7, sequence, data.to_vec()));
         }
-        assert_eq!((test.flow.sent(), test.flow.received()), (1407, 1407));
-        assert_eq!(test.flow.state(), "ASSURED");
-        assert!(!test.flow.is_one_way());
+        assert_eq!(
+            (test.flow.activity().sent, test.flow.activity().received),
+            (1407, 1407)
+        );
+        assert_eq!(test.flow.activity().state(), "ASSURED");
+        assert!(!test.flow.activity().is_one_way);
         assert_eq!(test.side.counters, Counters::default());
     }
 }
@@ -84,9 +87,9 @@ fn r_icmp_2_a_flow_ends_after_a_minute() {
     for version in versions() {
         let test = Test::new(version);
         let deadline = test.flow.deadline(&Timeouts::default());
-        assert_eq!(deadline, test.flow.last_activity() + 60 * SECOND);
+        assert_eq!(deadline, test.flow.activity().last + 60 * SECOND);
         assert_eq!(test.flow.target.port(), 0);
-        assert_eq!(test.flow.state(), "UNREPLIED");
+        assert_eq!(test.flow.activity().state(), "UNREPLIED");
     }
 }
 

@@ -17,6 +17,7 @@ use vswitch_wire::Refusal;
 use super::{Queries, Retry, Segmentation, UdpFlow};
 use crate::{
     Link, Scratch,
+    activity::Activity,
     config::Source,
     datagram::Inbound,
     datagram_socket::{DatagramSocket, Service},
@@ -41,10 +42,7 @@ impl UdpFlow {
                     target: resolver,
                     queries: Some(Box::new(Queries::new(now))),
                     segmentation: Segmentation::Kernel,
-                    sent: 0,
-                    received: 0,
-                    last_activity: now,
-                    is_one_way: true,
+                    activity: Activity::new(now),
                 });
             }
             resolvers.replace(resolver);
@@ -101,7 +99,7 @@ impl UdpFlow {
         loop {
             let error = match self.socket.socket().send(query) {
                 Ok(sent) => {
-                    self.sent += sent as u64;
+                    self.activity.sent += sent as u64;
                     self.queries.as_mut()?.wait(asked, query);
                     return None;
                 }

@@ -28,8 +28,8 @@ const REMOTE: &str = "203.0.113.5:80";
 fn r_udp_1_datagrams_go_both_ways_and_only_from_the_target() {
     for family in families() {
         let mut test = Test::new(family);
-        assert_eq!(test.flow.state(), "UNREPLIED");
-        assert!(test.flow.is_one_way());
+        assert_eq!(test.flow.activity().state(), "UNREPLIED");
+        assert!(test.flow.activity().is_one_way);
         test.send(b"hello");
         let (payload, peer) = test.receive();
         assert_eq!(payload, b"hello");
@@ -42,8 +42,8 @@ fn r_udp_1_datagrams_go_both_ways_and_only_from_the_target() {
             Progress::Drained
         );
         assert!(test.side.link.frames.is_empty());
-        assert_eq!((test.flow.sent(), test.flow.received()), (5, 6));
-        assert_eq!(test.flow.state(), "ASSURED");
+        assert_eq!((test.flow.activity().sent, test.flow.activity().received), (5, 6));
+        assert_eq!(test.flow.activity().state(), "ASSURED");
         assert_eq!(test.side.counters, Counters::default());
     }
 }
@@ -78,7 +78,7 @@ fn r_udp_3_deadlines_follow_the_conversation() {
     let mut test = Test::new(Ipv4Addr::LOCALHOST.into());
     let start = now();
     test.send_at(start, b"hello");
-    assert_eq!(test.flow.last_activity(), start);
+    assert_eq!(test.flow.activity().last, start);
     assert_eq!(test.flow.deadline(&timeouts), start + timeouts.udp_unreplied);
     let (_, peer) = test.receive();
     test.server.send_to(b"", peer).expect("send");
@@ -86,9 +86,9 @@ fn r_udp_3_deadlines_follow_the_conversation() {
     let later = start + 5 * SECOND;
     test.flow
         .handle_ready(later, &mut test.side.inbound(), &mut test.scratch);
-    assert!(!test.flow.is_one_way());
+    assert!(!test.flow.activity().is_one_way);
     assert_eq!(test.flow.deadline(&timeouts), later + timeouts.udp_stream);
-    test.flow.is_one_way = true;
+    test.flow.activity.is_one_way = true;
     for port in [53, 123] {
         test.flow.target.set_port(port);
         assert_eq!(
@@ -144,7 +144,7 @@ fn u1_r_udp_7_an_error_event_is_told_once_and_cleared() {
         let progress = test.flow.handle_ready_now(&mut test.side, &mut test.scratch);
         assert_eq!((progress, test.side.link.frames.len()), (Progress::Drained, 0));
         assert_eq!(test.side.counters.errors_passed, 1);
-        assert!(test.flow.is_one_way(), "an error is no answer");
+        assert!(test.flow.activity().is_one_way, "an error is no answer");
     }
 }
 
@@ -315,7 +315,7 @@ fn r_udp_11_a_super_frame_of_the_container_is_cut_by_the_host() {
             for expected in payload.chunks(100) {
                 assert_eq!(test.receive().0, expected);
             }
-            assert_eq!(test.flow.sent(), payload.len() as u64);
+            assert_eq!(test.flow.activity().sent, payload.len() as u64);
             assert_eq!(test.side.counters, Counters::default());
         }
     }
@@ -368,7 +368,7 @@ fn r_udp_11_equal_datagrams_of_the_host_become_one_super_frame() {
         .collect();
     assert_eq!(segments, [4, 1, 2, 1, 1]);
     assert_eq!(test.side.datagrams(), expected);
-    assert_eq!(test.flow.received(), 890);
+    assert_eq!(test.flow.activity().received, 890);
 }
 
 #[test]
@@ -424,7 +424,7 @@ fn r_udp_a_full_device_loses_datagrams_and_nothing_else() {
     test.side.link.delivery = Delivery::Sent;
     test.server.send_to(b"kept", peer).expect("send");
     assert_eq!(test.received_until(1), [b"kept"]);
-    assert_eq!(test.flow.received(), 4);
+    assert_eq!(test.flow.activity().received, 4);
 }
 
 #[test]
@@ -441,7 +441,7 @@ fn a_flood_is_taken_in_turns() {
     assert!(test.side.datagrams().len() < 100);
     let progress = test.flow.handle_ready_now(&mut test.side, &mut test.scratch);
     assert_eq!(progress, Progress::Drained);
-    assert_eq!(test.flow.received(), 100);
+    assert_eq!(test.flow.activity().received, 100);
 }
 
 #[test]
