@@ -40,6 +40,7 @@ use crate::{
     payload::Packet,
     reassembly::{Assembly, Reassembly},
     stream::TcpFlow,
+    tcp::EarlyBudget,
     udp::UdpFlow,
 };
 
@@ -73,6 +74,7 @@ pub struct Relay {
     counters: Counters,
     datagram_counters: DatagramCounters,
     challenges: Allowance,
+    early: Arc<EarlyBudget>,
     /// Key and start of the clock of initial sequence numbers.
     secret: RandomState,
     epoch: Instant,
@@ -145,6 +147,7 @@ impl Relay {
             counters: Counters::default(),
             datagram_counters: DatagramCounters::default(),
             challenges: Allowance::per_second(CHALLENGES_PER_SECOND),
+            early: Arc::new(EarlyBudget::new(config.limits.early_bytes)),
             secret,
             epoch: now,
             config,
@@ -349,7 +352,8 @@ impl Relay {
             .reassembly
             .iter()
             .flat_map(|reassembly| reassembly.counters().iter());
-        flows.chain(fragments)
+        let early = [("limit_early", self.early.refused())];
+        flows.chain(fragments).chain(early)
     }
 
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {

@@ -288,6 +288,7 @@ impl Relay {
             path: &path,
             endpoint: flow.endpoint,
             challenges: &mut self.challenges,
+            early: &self.early,
             token,
             scratch,
             link,
