@@ -149,7 +149,11 @@ fn t10_duplicate_acks() {
     }
     s.sends(Segment::ack(1001, 6461));
     let data = s.data();
-    assert_eq!(data, [(1460, 2920)], "the segment that is missing, and nothing that is not");
+    assert_eq!(
+        data,
+        [(1460, 2920)],
+        "the segment that is missing, and nothing that is not"
+    );
     for _ in 0..5 {
         s.sends(Segment::ack(1001, 6461));
     }
