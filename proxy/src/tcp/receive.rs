@@ -247,9 +247,9 @@ impl Connection {
             return Opening::Open;
         }
         if (self.edge - self.rcv_nxt) < enough.max(1) || self.refused || waits {
-            // The peer's window gives no event when it opens, so there is a timer as well.
+            // A timer, since the peer's window gives no event when it opens. To ask for one of the queue would give it
+            // at once where that has room, and again in answer to each.
             self.update_due = true;
-            io.watch_room();
             self.ack_wait = (self.ack_wait * 2).clamp(FIRST_WINDOW_WAIT, LONGEST_WINDOW_WAIT);
             let at = now + self.ack_wait;
             self.ack_at = Some(self.ack_at.map_or(at, |ack_at| ack_at.min(at)));
