@@ -97,9 +97,14 @@ impl Crowd {
             Err(error) => return Err(error).context("wait for connections"),
         }
         let now = Instant::now();
+        let mut turn = Turn::Over;
         for event in &events {
             match event.data.u64() {
-                INPUT => return Ok(Turn::InputEnded),
+                INPUT => {
+                    // Once is enough.
+                    epoll::delete(&self.poll, stdin())?;
+                    turn = Turn::InputEnded;
+                }
                 LISTENER => self.accept(now)?,
                 key => self.advance(now, key),
             }
@@ -110,7 +115,7 @@ impl Crowd {
             self.due.pop();
             self.advance(now, key);
         }
-        Ok(Turn::Over)
+        Ok(turn)
     }
 
     fn accept(&mut self, now: Instant) -> Result<()> {
