@@ -173,7 +173,7 @@ impl Soak<'_> {
         self.check_descriptors(before, after);
         // Tables keep the places of flows that were (goal: at most 1 KiB each).
         let kept = after.resident_kib.saturating_sub(before.resident_kib);
-        self.check(kept <= u64::from(open) + SLACK_KIB, || {
+        self.check(kept <= u64::from(open) + EARLY_KIB + SLACK_KIB, || {
             format!("{kept} KiB are left of {open} flows")
         });
         Ok(())
@@ -287,7 +287,7 @@ impl Soak<'_> {
     }
 
     fn check_descriptors(&mut self, before: Footprint, after: Footprint) {
-        self.check(after.descriptors <= before.descriptors, || {
+        self.check(after.descriptors <= before.descriptors + KEPT, || {
             format!("{} descriptors, {} before", after.descriptors, before.descriptors)
         });
     }
@@ -319,6 +319,12 @@ const PORTS: &str = "8";
 
 /// How long the last segments may be repeated on a link that loses some: several doublings of a timer of 1 s.
 const LINGER: Duration = Duration::from_secs(90);
+
+/// The socket that the host's routes are asked by, opened with the first flow.
+const KEPT: usize = 1;
+
+/// What the flows may have had out of order (`Limits::early_bytes`): given back to the allocator, which may keep it.
+const EARLY_KIB: u64 = 16 << 10;
 
 /// What memory may grow by without cause.
 const SLACK_KIB: u64 = 4096;

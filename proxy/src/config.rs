@@ -82,6 +82,8 @@ pub struct Limits {
     pub queries_per_endpoint: usize,
     /// Bytes of datagrams of which fragments are missing (R-UDP-10).
     pub reassembly_bytes: usize,
+    /// Bytes of TCP segments before which others are missing (R-RX-2).
+    pub early_bytes: usize,
     /// Descriptors for host sockets, of all relays of the daemon together (R-LIM-2).
     pub descriptors: Arc<Descriptors>,
 }
@@ -97,6 +99,7 @@ impl Limits {
             new_per_second: 500,
             queries_per_endpoint: 256,
             reassembly_bytes: 4 << 20,
+            early_bytes: 16 << 20,
             descriptors,
         }
     }

@@ -44,6 +44,7 @@ use crate::{
     reassembly::{Assembly, Reassembly},
     resolvers::Resolvers,
     stream::TcpFlow,
+    tcp::EarlyBudget,
     udp::UdpFlow,
 };
 
@@ -80,6 +81,7 @@ pub struct Relay {
     counters: Counters,
     datagram_counters: DatagramCounters,
     challenges: Allowance,
+    early: Arc<EarlyBudget>,
     /// Key and start of the clock of initial sequence numbers.
     secret: RandomState,
     epoch: Instant,
@@ -155,6 +157,7 @@ impl Relay {
             counters: Counters::default(),
             datagram_counters: DatagramCounters::default(),
             challenges: Allowance::per_second(CHALLENGES_PER_SECOND),
+            early: Arc::new(EarlyBudget::new(config.limits.early_bytes)),
             secret,
             epoch: now,
             config,
@@ -395,7 +398,8 @@ impl Relay {
             .reassembly
             .iter()
             .flat_map(|reassembly| reassembly.counters().iter());
-        flows.chain(fragments)
+        let early = [("limit_early", self.early.refused())];
+        flows.chain(fragments).chain(early)
     }
 
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {

@@ -4,6 +4,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -21,7 +22,7 @@ use crate::{
     config::Source,
     seq::SeqNum,
     sys::{IntOption, stream},
-    tcp::{Connection, FlowIo, Outgoing, Room, SynOptions},
+    tcp::{Connection, EarlyBudget, FlowIo, Outgoing, Room, SynOptions},
 };
 
 /// A TCP flow: its state machine and its host socket.
@@ -243,6 +244,7 @@ pub(crate) struct StreamIo<'a, L> {
     pub(crate) path: &'a Path,
     pub(crate) endpoint: u32,
     pub(crate) challenges: &'a mut Allowance,
+    pub(crate) early: &'a Arc<EarlyBudget>,
     pub(crate) token: mio::Token,
     pub(crate) scratch: &'a mut Scratch,
     pub(crate) link: &'a mut L,
@@ -305,6 +307,10 @@ impl<L: Link> FlowIo for StreamIo<'_, L> {
 
     fn allow_challenge(&mut self) -> bool {
         self.challenges.take(self.now)
+    }
+
+    fn early_budget(&self) -> &Arc<EarlyBudget> {
+        self.early
     }
 
     fn refuse(&mut self, syn: SeqNum, refusal: Refusal) {

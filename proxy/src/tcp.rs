@@ -1,16 +1,20 @@
 //! The TCP state machine of one flow, sans-IO.
 //!
 //! One flow joins two connections: the container's, whose other end is [`Connection`], and the host socket's,
-//! whose end is in the kernel. There is no stream buffer in between:
+//! whose end is in the kernel. There is no stream buffer in between, but for what comes out of order:
 //!
 //! - Bytes for the container stay in the host socket's receive queue until the container has acknowledged
 //!   them. The queue's first byte is always the one at `una`; sending copies from it (peek), a retransmission
 //!   copies again, an acknowledgment removes.
 //! - Bytes of the container go into the host socket's send queue straight from the received segment. `rcv_nxt`
 //!   counts what the queue took; what it did not take was never received.
+//! - Only while a segment is missing, those behind it are kept (`early`), within limits per flow and per relay.
+//!   The container has no SACK from us, so without them one loss would cost the rest of its flight, a segment
+//!   per round trip or timeout. They count as received once the host socket has taken them; a container whose
+//!   early segments find no room sends them again.
 //!
 //! So sequence numbers mirror byte counts of the two queues, and a flow costs some hundred bytes whatever is
-//! in flight.
+//! in flight in order.
 //!
 //! # States
 //!
@@ -28,6 +32,8 @@
 //! each call, [`Connection::end`] says whether the flow is over, [`Connection::wants_turn`] whether the call
 //! stopped at its budget and wants [`Connection::handle_readable`] again.
 
+mod accept;
+mod early;
 mod io;
 mod open;
 mod options;
@@ -41,6 +47,8 @@ use vswitch_wire::{TcpFlags, TcpSegment};
 
 use crate::seq::SeqNum;
 
+use early::Early;
+pub use early::EarlyBudget;
 pub use io::{FlowIo, Outgoing, Room, SynOptions};
 use options::Offer;
 
@@ -94,6 +102,8 @@ pub struct Connection {
     irs: SeqNum,
     /// Whether the container's FIN has been accepted.
     fin_received: bool,
+    /// What came before something that is missing (R-RX-2).
+    early: Option<Box<Early>>,
     ack: AckDue,
     /// The container was told a window of 0 and waits for an update (R-RX-7).
     update_due: bool,
@@ -217,6 +227,7 @@ impl Connection {
             edge: rcv_nxt,
             irs,
             fin_received: false,
+            early: None,
             ack: AckDue::No,
             update_due: false,
             refused: false,

@@ -196,8 +196,9 @@ fn wait(ways: &[Way<'_>; 2], timeout: Option<Duration>) -> Result<Wait> {
     })
 }
 
-/// What one end may have waiting for us: the bursts of ten thousand flows.
-const WAITING: i32 = 256 << 20;
+/// What one end may have waiting for us: more than the bursts of some hundred flows, less than makes a round trip
+/// of seconds, which the timers of ten thousand flows would take for losses.
+const WAITING: i32 = 8 << 20;
 
 /// Frames of one direction before it is the other's turn.
 const BUDGET: usize = 64;

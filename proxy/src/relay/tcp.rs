@@ -329,6 +329,7 @@ impl Relay {
             path: &path,
             endpoint: flow.tuple.endpoint,
             challenges: &mut self.challenges,
+            early: &self.early,
             token,
             scratch,
             link,

@@ -1,9 +1,10 @@
 //! What the state machine asks of the world.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use vswitch_wire::{Refusal, TcpFlags};
 
+use super::EarlyBudget;
 use crate::{Delivery, seq::SeqNum};
 
 /// A flow's host socket and the way to its container, as the state machine uses them. No call waits.
@@ -49,6 +50,9 @@ pub trait FlowIo {
 
     /// Whether one more challenge acknowledgment may be sent, for all flows together (R-RX-10).
     fn allow_challenge(&mut self) -> bool;
+
+    /// Memory for what comes out of order, of all flows together.
+    fn early_budget(&self) -> &Arc<EarlyBudget>;
 
     /// Sends the container an ICMP error about its SYN, whose sequence number is `syn`.
     fn refuse(&mut self, syn: SeqNum, refusal: Refusal);

@@ -1,9 +1,6 @@
 //! From the container to the host (R-RX), and what its acknowledgments mean (R-TX-3, 6, 7).
 
-use std::{
-    io,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use vswitch_wire::{TcpFlags, TcpSegment};
 
@@ -182,72 +179,6 @@ impl Connection {
         }
     }
 
-    fn handle_payload(&mut self, now: Instant, segment: &TcpSegment<'_>, io: &mut impl FlowIo) {
-        let header = segment.header();
-        let seq = SeqNum(header.sequence());
-        if self.rcv_nxt.lt(seq) {
-            // R-RX-2: there is no buffer for it. Not more than one: Linux without SACK takes duplicates beyond the
-            // segments in flight for reordering (`tcp_check_reno_reordering`) and raises the number of them that
-            // it repairs a loss at, up to 300.
-            return self.acknowledge(now, io);
-        }
-        let all = segment.payload();
-        let old = (self.rcv_nxt - seq) as usize;
-        // R-RX-1: what is left of `rcv_nxt` was taken before; the first copy counts (R-LIM-4). R-RX-8: what is
-        // right of the edge was not asked for.
-        let new = all.get(old..).unwrap_or_default();
-        let allowed = &new[..new.len().min((self.edge - self.rcv_nxt) as usize)];
-        if self.fin_received {
-            // R-CL: text after the container's FIN is nothing that it may send.
-            return self.acknowledge(now, io);
-        }
-        let taken = match self.hand_over(allowed, io) {
-            Ok(taken) => taken,
-            Err(_) => {
-                // R-RX-12: the host's peer is gone; what was taken stays acknowledged.
-                self.acked = self.rcv_nxt;
-                return self.abort(io);
-            }
-        };
-        if taken < new.len() {
-            if taken < allowed.len() {
-                self.refused = true;
-                self.update_due = true;
-            }
-            return self.acknowledge(now, io);
-        }
-        if header.flags().contains(TcpFlags::FIN) {
-            // All before it has been accepted, so it counts.
-            self.rcv_nxt += 1;
-            self.edge = self.edge.max(self.rcv_nxt);
-            self.fin_received = true;
-            if io.shutdown_write().is_err() {
-                self.acked = self.rcv_nxt;
-                return self.abort(io);
-            }
-            return self.acknowledge(now, io);
-        }
-        self.ack = AckDue::Batch;
-        if self.rcv_nxt - self.acked >= ACK_EVERY {
-            self.acknowledge(now, io);
-        }
-    }
-
-    /// Gives payload to the host socket and counts what it took.
-    fn hand_over(&mut self, payload: &[u8], io: &mut impl FlowIo) -> io::Result<usize> {
-        let taken = match payload.is_empty() {
-            true => 0,
-            false => match io.send(payload) {
-                Ok(taken) => taken,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
-                Err(error) => return Err(error),
-            },
-        };
-        self.rcv_nxt += taken as u32;
-        self.sent += taken as u64;
-        Ok(taken)
-    }
-
     /// Sends an acknowledgment with a window of now.
     pub(super) fn acknowledge(&mut self, now: Instant, io: &mut impl FlowIo) {
         self.refresh(now, io);
@@ -273,6 +204,11 @@ impl Connection {
             return;
         }
         let before = (self.acked, self.edge);
+        if self.early_waits() && self.accept_early(io).is_err() {
+            // R-RX-12
+            self.acked = self.rcv_nxt;
+            return self.abort(io);
+        }
         let opened = self.refresh(now, io) == Opening::Open;
         if opened && std::mem::take(&mut self.refused) {
             // The container has sent data that nobody took. Nothing but duplicates makes it send that again
@@ -284,6 +220,8 @@ impl Connection {
         } else if before != (self.acked, self.edge) {
             self.repeat_ack(now, io);
         }
+        // What was kept may have ended with a FIN.
+        self.finish_if_done();
     }
 
     /// Decides what to acknowledge and what window to offer.
@@ -315,13 +253,15 @@ impl Connection {
             // The kernel enlarges a send queue only when somebody waits for room in it.
             io.watch_room();
         }
+        let waits = self.early_waits();
         if limit >= enough.max(1) {
-            self.update_due = false;
+            self.update_due = waits;
             self.ack_wait = Duration::ZERO;
             return Opening::Open;
         }
-        if (self.edge - self.rcv_nxt) < enough.max(1) || self.refused {
-            // The peer's window gives no event when it opens, so there is a timer as well.
+        if (self.edge - self.rcv_nxt) < enough.max(1) || self.refused || waits {
+            // A timer, since the peer's window gives no event when it opens. To ask for one of the queue would give it
+            // at once where that has room, and again in answer to each.
             self.update_due = true;
             self.ack_wait = (self.ack_wait * 2).clamp(FIRST_WINDOW_WAIT, LONGEST_WINDOW_WAIT);
             let at = now + self.ack_wait;
@@ -374,9 +314,6 @@ fn scaled(window: u32, scale: u8) -> u32 {
 
 /// RFC 5681 §3.2: "the arrival of 3 duplicate ACKs".
 const DUPLICATES: u8 = 3;
-
-/// Within a batch, an acknowledgment for so many bytes is not put off: two super-frames.
-const ACK_EVERY: u32 = 128 << 10;
 
 /// Largest window (R-OPT-4): what a peek may have to skip.
 const LARGEST_WINDOW: u32 = 16 << 20;

@@ -47,10 +47,12 @@ impl Connection {
         self.wants_turn = true;
     }
 
-    /// Sends the first unacknowledged bytes again: one super-frame, as a full device loses whole ones.
+    /// Sends the first unacknowledged segment again. Not more: a full device is known before anything is lost in
+    /// it, so a loss is one segment, the container has those behind it, and each that it gets twice it answers
+    /// with a duplicate that looks like the next loss.
     pub(super) fn retransmit_first(&mut self, now: Instant, io: &mut impl FlowIo) {
         let data = self.fin_at.unwrap_or(self.high) - self.una;
-        let len = self.chunk(data.min(self.window));
+        let len = usize::from(self.mss).min(data.min(self.window) as usize);
         if len == 0 {
             return;
         }

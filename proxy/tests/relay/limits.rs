@@ -7,6 +7,7 @@ use vswitch_proxy::{seq::SeqNum, tcp::Connection};
 use vswitch_wire::TcpFlags;
 
 use crate::{
+    host::EARLY_BYTES,
     scenario::{C, G, MSS, Scenario},
     segment::Segment,
 };
@@ -222,8 +223,11 @@ proptest! {
             let emits = s.host.calls.emits - before;
             let work = 200 + 8 * (s.timeouts - timeouts);
             prop_assert!(emits <= work, "{emits} segments for {event:?}");
+            prop_assert!(s.host.early.used() <= EARLY_BYTES);
             s.take();
         }
+        drop(s.flow);
+        prop_assert_eq!(s.host.early.used(), 0, "memory comes back");
     }
 
     /// The same before the handshake has ended.

@@ -12,6 +12,7 @@ mod limits;
 mod network;
 mod open;
 mod options;
+mod out_of_order;
 mod streams;
 mod timers;
 mod to_container;

@@ -134,11 +134,12 @@ impl Scenario {
             host.right_edge = host.right_edge.max(segment.ack + window);
         }
         let data_at = segment.seq + u32::from(segment.flags.contains(TcpFlags::SYN));
-        host.handled = Some((data_at, segment.payload.clone()));
+        if !segment.payload.is_empty() {
+            host.handled.push((data_at, segment.payload.clone()));
+        }
         let bytes = segment.bytes();
         self.flow
             .handle_segment(self.clock.now(), &parse(&bytes), &mut self.host);
-        self.host.handled = None;
     }
 
     /// The server sends the next `len` bytes of its stream.

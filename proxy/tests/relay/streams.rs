@@ -9,6 +9,7 @@ mod server;
 
 use std::{
     io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,7 +17,7 @@ use smoltcp::socket::tcp::State;
 use vswitch_proxy::{
     Delivery,
     seq::SeqNum,
-    tcp::{Connection, End, FlowIo, Outgoing, Room, Settings},
+    tcp::{Connection, EarlyBudget, End, FlowIo, Outgoing, Room, Settings},
 };
 use vswitch_testkit::Clock;
 use vswitch_wire::{Refusal, TcpFlags};
@@ -56,6 +57,7 @@ struct HostSide {
     full: u64,
     payload: Vec<u8>,
     peeked: usize,
+    early: Arc<EarlyBudget>,
 }
 
 /// What a run is made of.
@@ -67,6 +69,8 @@ struct Plan {
     sizes: (usize, usize),
     closings: (Closing, Closing),
     mtu: u16,
+    /// Bytes that may be kept of what comes out of order.
+    early: usize,
 }
 
 impl Plan {
@@ -102,6 +106,7 @@ impl Plan {
             sizes: (random.pick(&sizes), random.pick(&sizes)),
             closings,
             mtu: random.pick(&[576, 1500, 9000]),
+            early: random.pick(&[0, 5000, 1 << 20]),
         }
     }
 }
@@ -127,6 +132,7 @@ impl World {
             full: plan.full,
             payload: vec![0; 1 << 17],
             peeked: 0,
+            early: Arc::new(EarlyBudget::new(plan.early)),
         };
         Self {
             plan,
@@ -319,6 +325,10 @@ impl FlowIo for HostSide {
         true
     }
 
+    fn early_budget(&self) -> &Arc<EarlyBudget> {
+        &self.early
+    }
+
     fn refuse(&mut self, _: SeqNum, refusal: Refusal) {
         panic!("the connect succeeds: {refusal:?}");
     }
@@ -359,6 +369,7 @@ fn run(plan: Plan) -> Outcome {
     assert_eq!(world.container.read, plan.sizes.1, "{plan:?}");
     assert_eq!(world.host.server.taken, plan.sizes.0, "{plan:?}");
     assert!(world.host.server.shut, "{plan:?}");
+    assert_eq!(world.host.early.used(), 0, "{plan:?}");
     Outcome::Arrived
 }
 

@@ -26,8 +26,10 @@ pub(super) struct Crowd {
     poll: OwnedFd,
     listener: Option<TcpListener>,
     flows: HashMap<u64, Flow>,
-    /// Failed flows, which stay open to be looked at.
-    failed: Vec<Flow>,
+    /// Flows that are over. Failed ones stay open to be looked at, the others so that the kernel repeats a lost
+    /// FIN for as long as it does for an application: once closed, that ends after `tcp_orphan_retries`, and the
+    /// other end sees a reset.
+    over: Vec<Flow>,
     due: BinaryHeap<Reverse<(Instant, u64)>>,
     buffers: Buffers,
     outcome: Outcome,
@@ -53,7 +55,7 @@ impl Crowd {
             poll,
             listener,
             flows: HashMap::new(),
-            failed: Vec::new(),
+            over: Vec::new(),
             due: BinaryHeap::new(),
             buffers: Buffers::new(),
             outcome: Outcome::default(),
@@ -95,9 +97,14 @@ impl Crowd {
             Err(error) => return Err(error).context("wait for connections"),
         }
         let now = Instant::now();
+        let mut turn = Turn::Over;
         for event in &events {
             match event.data.u64() {
-                INPUT => return Ok(Turn::InputEnded),
+                INPUT => {
+                    // Once is enough.
+                    epoll::delete(&self.poll, stdin())?;
+                    turn = Turn::InputEnded;
+                }
                 LISTENER => self.accept(now)?,
                 key => self.advance(now, key),
             }
@@ -108,7 +115,7 @@ impl Crowd {
             self.due.pop();
             self.advance(now, key);
         }
-        Ok(Turn::Over)
+        Ok(turn)
     }
 
     fn accept(&mut self, now: Instant) -> Result<()> {
@@ -136,7 +143,8 @@ impl Crowd {
             Ok(Next::Time(at)) => self.due.push(Reverse((at.max(now), key))),
             Ok(Next::Over) => {
                 self.outcome.right += 1;
-                self.remove(key);
+                let flow = self.remove(key);
+                self.over.extend(flow);
             }
             Err(failure) => self.fail(key, &failure),
         }
@@ -156,7 +164,7 @@ impl Crowd {
             self.outcome
                 .failures
                 .push(format!("{words} after {after:.3} s: {flow}"));
-            self.failed.push(flow);
+            self.over.push(flow);
         }
     }
 
