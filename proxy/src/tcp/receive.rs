@@ -326,5 +326,5 @@ const SHORTEST_ACK_WAIT: Duration = Duration::from_micros(100);
 pub(super) const LONGEST_ACK_WAIT: Duration = Duration::from_millis(3300);
 
 /// How often a closed window is looked at, so that an update comes within 200 ms (R-RX-7).
-const FIRST_WINDOW_WAIT: Duration = Duration::from_millis(10);
+const FIRST_WINDOW_WAIT: Duration = Duration::from_millis(1);
 const LONGEST_WINDOW_WAIT: Duration = Duration::from_millis(100);
