@@ -30,7 +30,8 @@ pub(super) fn raise_limit() -> usize {
 /// What host sockets of containers' flows may take of `limit` descriptors (R-LIM-2: "reserve 20 %"). The rest
 /// is for endpoints, clients of the API and the moment's needs, so that those work when flows are many.
 pub(super) fn for_host_sockets(limit: usize) -> usize {
-    let budget = (limit / 5 * 4).saturating_sub(OWN).max(LEAST);
+    let whole = limit.saturating_sub(LEAST_RESERVE).min(ONE_CONTAINER);
+    let budget = (limit / 5 * 4).saturating_sub(OWN).max(whole).max(LEAST);
     tracing::debug!(budget, "descriptors for host sockets");
     budget
 }
@@ -39,6 +40,11 @@ pub(super) fn for_host_sockets(limit: usize) -> usize {
 const ENOUGH: u64 = 4 * 65_536;
 /// The kernel's own limit where the process has none (`fs.nr_open`, proc_sys_fs(5)).
 const UNLIMITED: usize = 1 << 20;
+/// What one container's 16 384 flows (DESIGN §9) need, since it gets eight ninths at most: where a fifth would
+/// leave less than that, less is reserved.
+const ONE_CONTAINER: usize = 16_384 / 8 * 9 + 18;
+/// What is reserved even then.
+const LEAST_RESERVE: usize = 1280;
 /// Endpoints, workers, state and clients of a daemon of moderate size.
 const OWN: usize = 256;
 /// Without it there would be no way out at all; the kernel's refusal tells the container then.
@@ -55,6 +61,9 @@ mod tests {
             (256, 64),
             (400, 64),
             (1024, 560),
+            (4096, 3020),
+            (20_000, 18_450),
+            (30_000, 23_744),
             (524_288, 419_172),
             (UNLIMITED, 838_604),
             (usize::MAX, usize::MAX / 5 * 4 - 256),
