@@ -433,3 +433,6 @@ const SYN_OPTIONS_LEN: usize = 8;
 /// A 64 KiB segment takes about 1.5 KiB more of the send queue's allowance than its payload; one part in 16
 /// is kept for that and for smaller segments.
 const OVERHEAD: u32 = 16;
+
+#[cfg(test)]
+mod tests;
