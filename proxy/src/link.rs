@@ -38,7 +38,7 @@ pub enum Delivery {
 pub struct FlowId(pub u32);
 
 /// A container's packet that is for the gateway's relay: unicast to the gateway's MAC, with a valid IP header,
-/// TTL of at least 2, from an address that the container may use.
+/// from an address that the container may use; TTL of at least 2 where it leads beyond the gateway.
 #[derive(Debug)]
 pub struct Outbound<'a> {
     /// Number of the switch port by which it came; names the container.

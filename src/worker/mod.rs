@@ -5,9 +5,9 @@
 //! there is no queue between read and write, no lock, and no allocation per frame. The control plane
 //! talks to it by [`Command`]s only.
 //!
-//! A turn of the loop: apply commands, fire due timers, give every ready port its budget of frames,
-//! then either look for more readiness (some port is still ready) or wait ([`Wait`] says how). The
-//! clock is read once per turn.
+//! A turn of the loop: apply commands, fire due timers, serve some host sockets that have become ready, give
+//! every ready port its budget of frames, give flows that stopped at theirs another, then either look for more
+//! readiness (something is still ready) or wait ([`Wait`] says how). The clock is read once per turn.
 
 mod command;
 mod network;

@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use mio::{Registry, Token};
+use mio::{Poll, Registry, Token};
 use vswitch_proxy::{
     Delivery, FlowId, Link, Relay, Scratch,
     config::{Descriptors, Limits, RelayConfig, Timeouts},
@@ -40,10 +40,21 @@ pub(super) struct Network {
 
 /// What a network uses of its worker.
 pub(super) struct Around<'a> {
-    pub(super) now: Instant,
-    pub(super) slot: usize,
-    pub(super) registry: &'a Registry,
-    pub(super) scratch: &'a mut Scratch,
+    now: Instant,
+    slot: usize,
+    registry: &'a Registry,
+    scratch: &'a mut Scratch,
+}
+
+impl<'a> Around<'a> {
+    pub(super) fn new(now: Instant, slot: usize, poll: &'a Poll, scratch: &'a mut Scratch) -> Self {
+        Self {
+            now,
+            slot,
+            registry: poll.registry(),
+            scratch,
+        }
+    }
 }
 
 impl Network {

@@ -206,12 +206,7 @@ impl Reactor {
         let mut network = self.networks[slot]
             .take()
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
-        let mut around = Around {
-            now,
-            slot,
-            registry: self.poll.registry(),
-            scratch: &mut self.scratch,
-        };
+        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         network.remove_all_flows(&mut around);
         let ports: Vec<PortId> = network.devices.iter().map(|(port, _)| port).collect();
         let devices = ports.into_iter().filter_map(|port| network.devices.remove(port));
@@ -270,12 +265,7 @@ impl Reactor {
             .ports
             .remove(&endpoint)
             .ok_or(DataPlaneError::UnknownEndpoint(endpoint))?;
-        let mut around = Around {
-            now,
-            slot,
-            registry: self.poll.registry(),
-            scratch: &mut self.scratch,
-        };
+        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         network.remove_flows(port, &mut around);
         network.engine.remove_port(now, port);
         let device = network
@@ -323,12 +313,7 @@ impl Reactor {
         for (slot, network) in self.networks.iter_mut().enumerate() {
             let Some(network) = network else { continue };
             if network.poll_timeout().is_some_and(|at| at <= now) {
-                let mut around = Around {
-                    now,
-                    slot,
-                    registry: self.poll.registry(),
-                    scratch: &mut self.scratch,
-                };
+                let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
                 network.handle_timeout(&mut around);
             }
             self.has_turns |= network.has_turns();
@@ -347,12 +332,7 @@ impl Reactor {
             let Some(Some(network)) = self.networks.get_mut(slot) else {
                 continue;
             };
-            let mut around = Around {
-                now,
-                slot,
-                registry: self.poll.registry(),
-                scratch: &mut self.scratch,
-            };
+            let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
             network.handle_ready(flow, readiness, &mut around);
             self.has_turns |= network.has_turns();
             settle(now, network, &mut self.deadline, &self.events);
@@ -369,12 +349,7 @@ impl Reactor {
             let Some(network) = network.as_mut().filter(|network| network.has_turns()) else {
                 continue;
             };
-            let mut around = Around {
-                now,
-                slot,
-                registry: self.poll.registry(),
-                scratch: &mut self.scratch,
-            };
+            let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
             network.take_turns(FLOWS_AT_ONCE, &mut around);
             self.has_turns |= network.has_turns();
             settle(now, network, &mut self.deadline, &self.events);
@@ -396,12 +371,7 @@ impl Reactor {
             let Some(Some(network)) = self.networks.get_mut(slot) else {
                 continue;
             };
-            let mut around = Around {
-                now,
-                slot,
-                registry: self.poll.registry(),
-                scratch: &mut self.scratch,
-            };
+            let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
             let mut left = BUDGET;
             while left > 0 {
                 match network.devices.receive(port, &mut self.buffer) {

@@ -7,7 +7,7 @@ counters! {
     Counters {
     /// Segments and datagrams with a wrong checksum.
         bad_checksum,
-        /// Packets that no parser takes, fragments of TCP, addresses or ports that nobody can have.
+        /// Packets that no parser takes, addresses or ports that nobody can have.
         bad_packet,
         /// Flows refused because the address policy forbids their destination.
         denied,
