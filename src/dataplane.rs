@@ -19,13 +19,14 @@ use tokio::sync::{
 use vswitch_proxy::{
     config::{Descriptors, Policy, Source},
     listing::FlowView,
+    publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
 };
 use vswitch_wire::MacAddr;
 
 use crate::{
     io::tap::{self, Tap},
     model::{EndpointId, NetworkId},
-    worker::{Command, Reply, Worker},
+    worker::{Command, Reply, Shared as WorkersShared, Worker},
 };
 
 pub use crate::worker::PollMode;
@@ -86,6 +87,9 @@ pub enum DataPlaneError {
     /// The network is not there.
     #[error("network {0:?} is not in the data plane")]
     UnknownNetwork(NetworkId),
+    /// The mapping is not there.
+    #[error("mapping {0:?} is not in the data plane")]
+    UnknownMapping(MappingId),
     /// The endpoint is not there.
     #[error("endpoint {0:?} is not in the data plane")]
     UnknownEndpoint(EndpointId),
@@ -217,9 +221,12 @@ impl DataPlane {
     ) -> io::Result<(Self, UnboundedReceiver<DataPlaneEvent>)> {
         // Workers must never wait for the control plane; what they report is rare (a device has gone).
         let (sender, receiver) = mpsc::unbounded_channel();
-        let descriptors = Arc::new(Descriptors::new(descriptors));
-        let workers = (0..workers.max(1))
-            .map(|index| Worker::spawn(index, mode, Arc::clone(&descriptors), sender.clone()));
+        let shared = WorkersShared {
+            descriptors: Arc::new(Descriptors::new(descriptors)),
+            published: Arc::new(PublishedPorts::default()),
+        };
+        let workers =
+            (0..workers.max(1)).map(|index| Worker::spawn(index, mode, shared.clone(), sender.clone()));
         let workers = workers.collect::<io::Result<Vec<_>>>()?;
         let shared = Shared {
             workers,
@@ -352,6 +359,69 @@ impl DataPlane {
         for worker in self.workers_of(network)? {
             rows.extend(
                 self.ask(worker, |reply| Command::Flows { network, reply })
+                    .await?,
+            );
+        }
+        Ok(rows)
+    }
+
+    /// Takes a mapping into service: whoever reaches one of the listeners reaches the endpoint's container.
+    /// `spec.backend.endpoint` is filled in by the worker. Removing the endpoint ends its mappings, whose
+    /// listeners are closed; [`unpublish`](Self::unpublish) them before, where they are to live on.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`] (also for an internal network), [`DataPlaneError::UnknownEndpoint`],
+    /// [`DataPlaneError::Device`] when the descriptors are used up, [`DataPlaneError::Stopped`]. The listeners are
+    /// closed then.
+    pub async fn publish(
+        &self,
+        network: NetworkId,
+        endpoint: EndpointId,
+        spec: MappingSpec,
+        listeners: Vec<Listener>,
+    ) -> Result<(), DataPlaneError> {
+        let worker = self.worker_of(network)?;
+        self.ask(worker, |reply| Command::Publish {
+            at: (network, endpoint),
+            spec,
+            listeners,
+            reply,
+        })
+        .await
+    }
+
+    /// Takes a mapping out of service and gives its listeners, to be closed or used for another container.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::UnknownMapping`], [`DataPlaneError::Stopped`].
+    pub async fn unpublish(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        connections: Connections,
+    ) -> Result<Vec<Listener>, DataPlaneError> {
+        let worker = self.worker_of(network)?;
+        self.ask(worker, |reply| Command::Unpublish {
+            network,
+            mapping,
+            connections,
+            reply,
+        })
+        .await
+    }
+
+    /// Lists what has come by mappings, of one network or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::Stopped`].
+    pub async fn mappings(&self, network: Option<NetworkId>) -> Result<Vec<MappingView>, DataPlaneError> {
+        let mut rows = Vec::new();
+        for worker in self.workers_of(network)? {
+            rows.extend(
+                self.ask(worker, |reply| Command::Mappings { network, reply })
                     .await?,
             );
         }

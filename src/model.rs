@@ -9,10 +9,12 @@ pub use self::{
         Driver, Endpoint, EndpointRequest, Namespace, Network, NetworkSettings, Origin, OutboundSettings,
         Sandbox, Subnet,
     },
+    ports::{PortMapping, PortRange, PortRequest, PortRules, ProxyProtocol, Transport},
     timestamp::{InvalidTime, Timestamp},
 };
 
 mod objects;
+mod ports;
 mod timestamp;
 
 macro_rules! id {

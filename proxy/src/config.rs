@@ -11,6 +11,8 @@ use std::{
 
 use vswitch_wire::MacAddr;
 
+use crate::publish::PublishedPorts;
+
 /// Configuration of one network's relay.
 #[derive(Debug, Clone)]
 pub struct RelayConfig {
@@ -28,6 +30,8 @@ pub struct RelayConfig {
     pub limits: Limits,
     /// When idle flows end.
     pub timeouts: Timeouts,
+    /// Published ports of all relays.
+    pub published: Arc<PublishedPorts>,
 }
 
 /// Where containers may go (R-LIM-6). It is asked once per flow, when the flow begins.

@@ -6,6 +6,7 @@
 //!
 //! - [`tcp`] is the TCP state machine, sans-IO: segments and socket events in, segments and socket operations
 //!   out, through [`tcp::FlowIo`].
+//! - [`publish`] is the way in: published ports, whose clients come by the host's listening sockets.
 //! - [`config`] says what a network allows; [`listing`] what a flow looks like from outside.
 //!
 //! IDs such as R-TX-3 are requirements of the project's relay conformance reference; the tests carry them in
@@ -24,6 +25,7 @@ mod errors;
 pub mod link;
 pub mod listing;
 mod payload;
+pub mod publish;
 mod reassembly;
 pub mod relay;
 mod report;
@@ -37,5 +39,6 @@ mod udp;
 #[cfg(test)]
 mod mock;
 
-pub use link::{Delivery, FlowId, Hop, Link, Outbound, Path, Scratch};
+pub(crate) use link::FlowId;
+pub use link::{Delivery, Hop, Link, Outbound, Path, Scratch, SocketId};
 pub use relay::Relay;

@@ -18,8 +18,8 @@ pub trait Link {
     /// The poll set of the packet loop, in which flows have their sockets (edge-triggered).
     fn registry(&self) -> &Registry;
 
-    /// The token under which events of the flow's socket come back to this relay.
-    fn token(&self, flow: FlowId) -> Token;
+    /// The token under which events of the socket come back to this relay.
+    fn token(&self, socket: SocketId) -> Token;
 }
 
 /// What became of a frame to a container.
@@ -33,9 +33,70 @@ pub enum Delivery {
     Refused,
 }
 
+/// A host socket of a relay, in its poll set. A number is used again after its socket has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SocketId(pub u32);
+
+/// What a host socket is there for. The two topmost bits of its [`SocketId`] tell it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SocketRole {
+    /// One end of a splice.
+    Splice(SpliceId, Side),
+    /// The other end of a container's flow.
+    Flow(FlowId),
+    /// Clients of a published port come in by it.
+    Listener(ListenerId),
+}
+
+impl SocketRole {
+    pub(crate) fn of(id: SocketId) -> Self {
+        let place = id.0 & PLACE;
+        match id.0 >> ROLE_SHIFT {
+            FLOW => Self::Flow(FlowId(place)),
+            LISTENER => Self::Listener(ListenerId(place)),
+            FRONT => Self::Splice(SpliceId(place), Side::Front),
+            _ => Self::Splice(SpliceId(place), Side::Back),
+        }
+    }
+
+    pub(crate) fn id(self) -> SocketId {
+        let (role, place) = match self {
+            Self::Flow(FlowId(place)) => (FLOW, place),
+            Self::Listener(ListenerId(place)) => (LISTENER, place),
+            Self::Splice(SpliceId(place), Side::Front) => (FRONT, place),
+            Self::Splice(SpliceId(place), Side::Back) => (BACK, place),
+        };
+        SocketId(role << ROLE_SHIFT | place)
+    }
+}
+
 /// A flow's place in its relay. A place is used again after its flow has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowId(pub u32);
+pub(crate) struct FlowId(pub(crate) u32);
+
+/// A listener's place in its relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ListenerId(pub(crate) u32);
+
+/// A splice's place in its [`Splicer`](crate::splice::Splicer).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SpliceId(pub u32);
+
+/// The two sockets of a splice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The container's.
+    Back,
+    /// The client's.
+    Front,
+}
+
+const ROLE_SHIFT: u32 = 30;
+const PLACE: u32 = (1 << ROLE_SHIFT) - 1;
+const FLOW: u32 = 0;
+const LISTENER: u32 = 1;
+const FRONT: u32 = 2;
+const BACK: u32 = 3;
 
 /// A container's packet that is for the gateway's relay: unicast to the gateway's MAC, with a valid IP header,
 /// from an address that the container may use; TTL of at least 2 where it leads beyond the gateway.

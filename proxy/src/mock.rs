@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use vswitch_wire::{MacAddr, Offload, Refusal, Stations, segment};
 
 use crate::{
-    Delivery, FlowId, Link, Path,
+    Delivery, Link, Path, SocketId,
     config::Source,
     datagram::{Counters, FragmentIds, Inbound},
     resolvers::Resolvers,
@@ -41,8 +41,8 @@ impl Link for RecordingLink {
         self.poll.registry()
     }
 
-    fn token(&self, flow: FlowId) -> Token {
-        Token(flow.0 as usize)
+    fn token(&self, socket: SocketId) -> Token {
+        Token(socket.0 as usize)
     }
 }
 

@@ -14,7 +14,10 @@ mod counters;
 mod datagram;
 mod deadlines;
 mod host;
+mod inbound;
+mod published;
 mod resolve;
+mod sessions;
 mod table;
 mod target;
 mod tcp;
@@ -33,14 +36,16 @@ use mio::Interest;
 use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal, Stations};
 
 use crate::{
-    FlowId, Hop, Link, Outbound, Path, Scratch,
+    FlowId, Hop, Link, Outbound, Path, Scratch, SocketId,
     activity::Activity,
     allowance::Allowance,
     config::{Denial, Lease, RelayConfig, Timeouts},
     datagram::{Counters as DatagramCounters, FragmentIds},
     echo::EchoFlow,
+    link::SocketRole,
     listing::FlowView,
     payload::Packet,
+    publish::MappingId,
     reassembly::{Assembly, Reassembly},
     resolvers::Resolvers,
     stream::TcpFlow,
@@ -51,6 +56,7 @@ use crate::{
 use counters::Counters;
 use deadlines::Deadlines;
 use host::Host;
+use published::Published;
 use table::{Keyed, Shares, Table, Tuple};
 use target::Refused;
 use tcp::Owed;
@@ -73,8 +79,10 @@ pub struct Relay {
     owed_at: Option<Instant>,
     /// Flows with an acknowledgment that is due at the end of the batch.
     unflushed: Vec<FlowId>,
-    /// Flows that stopped at their budget.
-    turns: VecDeque<FlowId>,
+    /// Sockets that stopped at their budget.
+    turns: VecDeque<SocketId>,
+    /// The way in.
+    published: Published,
     /// Taken out while a packet of it is handled.
     reassembly: Option<Reassembly>,
     fragment_ids: FragmentIds,
@@ -102,8 +110,11 @@ struct Flow {
     turn: bool,
     /// Place among its container's flows that may be ended to make room.
     evictable_place: Option<usize>,
+    /// The mapping that it came in by; `None` if the container began it.
+    mapping: Option<MappingId>,
     kind: Kind,
-    _descriptor: Lease,
+    /// `None` for a client of a published UDP port, which has no socket of its own.
+    _descriptor: Option<Lease>,
 }
 
 #[derive(Debug)]
@@ -152,6 +163,7 @@ impl Relay {
             owed_at: None,
             unflushed: Vec::new(),
             turns: VecDeque::new(),
+            published: Published::default(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
             fragment_ids: FragmentIds::new(secret.hash_one(FRAGMENT_IDS) as u32),
             counters: Counters::default(),
@@ -254,8 +266,24 @@ impl Relay {
         self.reassembly = Some(reassembly);
     }
 
-    /// Takes readiness of a flow's socket.
+    /// Takes readiness of a host socket. It may have been closed since; its number may be another's, which takes
+    /// this as a hint.
     pub fn handle_ready(
+        &mut self,
+        now: Instant,
+        id: SocketId,
+        readiness: Readiness,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) {
+        match SocketRole::of(id) {
+            SocketRole::Flow(id) => self.handle_flow_ready(now, id, readiness, scratch, link),
+            SocketRole::Listener(id) => self.handle_listener_ready(now, id, scratch, link),
+            SocketRole::Splice(..) => {}
+        }
+    }
+
+    fn handle_flow_ready(
         &mut self,
         now: Instant,
         id: FlowId,
@@ -263,7 +291,6 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
-        // The flow may have ended since; its place may be another's, which takes this as a hint.
         let Some(flow) = self.flows.get(id) else { return };
         match flow.kind {
             Kind::Echo(_) | Kind::Udp(_) => self.handle_datagram_ready(now, id, scratch, link),
@@ -281,24 +308,26 @@ impl Relay {
         }
     }
 
-    /// Whether a flow stopped at its budget and wants another turn.
+    /// Whether a socket stopped at its budget and wants another turn.
     pub fn has_turns(&self) -> bool {
         !self.turns.is_empty()
     }
 
-    /// Gives at most `most` of the flows that stopped at their budget another, in their order.
+    /// Gives at most `most` of the sockets that stopped at their budget another, in their order.
     pub fn take_turns(&mut self, now: Instant, most: usize, scratch: &mut Scratch, link: &mut impl Link) {
         for _ in 0..self.turns.len().min(most) {
             let Some(id) = self.turns.pop_front() else { return };
-            if let Some(flow) = self.flows.get_mut(id) {
+            if let SocketRole::Flow(id) = SocketRole::of(id)
+                && let Some(flow) = self.flows.get_mut(id)
+            {
                 flow.turn = false;
-                let readable = Readiness {
-                    readable: true,
-                    writable: false,
-                    error: false,
-                };
-                self.handle_ready(now, id, readable, scratch, link);
             }
+            let readable = Readiness {
+                readable: true,
+                writable: false,
+                error: false,
+            };
+            self.handle_ready(now, id, readable, scratch, link);
         }
     }
 

@@ -158,6 +158,7 @@ fn ourselves(name: &str, networks: &[&str]) -> SandboxCreate {
         hostname: None,
         networks: networks.collect(),
         auto_remove: true,
+        ports: Vec::new(),
     }
 }
 

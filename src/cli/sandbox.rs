@@ -302,6 +302,7 @@ fn wish(name: &str, networks: &[SandboxNetwork]) -> SandboxCreate {
         hostname: None,
         networks: networks.to_vec(),
         auto_remove: true,
+        ports: Vec::new(),
     }
 }
 

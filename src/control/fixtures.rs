@@ -70,6 +70,7 @@ pub(crate) fn objects() -> (Network, Sandbox, Endpoint) {
         created: Timestamp::now(),
         auto_remove: true,
         finished: None,
+        ports: Vec::new(),
     };
     let endpoint = Endpoint {
         id: EndpointId::from_bytes([9; 32]),

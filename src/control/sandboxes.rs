@@ -81,6 +81,7 @@ impl Control {
                 created: Timestamp::now(),
                 auto_remove: request.auto_remove,
                 finished: None,
+                ports: Vec::new(),
             };
             control.start_sandbox(&mut writer, sandbox, wishes).await?;
             Ok(id)

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use vswitch_proxy::config::Denial;
 use vswitch_wire::MacAddr;
 
-use super::{EndpointId, NetworkId, SandboxId, Timestamp};
+use super::{EndpointId, NetworkId, PortMapping, SandboxId, Timestamp};
 
 /// One broadcast domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,6 +186,9 @@ pub struct Sandbox {
     pub auto_remove: bool,
     /// When its end was noticed; `None` while it lives.
     pub finished: Option<Timestamp>,
+    /// Its published ports. None in documents of earlier versions.
+    #[serde(default)]
+    pub ports: Vec<PortMapping>,
 }
 
 /// How a network namespace is found, with what tells it from a later one at the same place.

@@ -4,6 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
+use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, MappingView};
 
 use crate::{
     dataplane::{DataPlaneError, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
@@ -34,9 +35,19 @@ pub(crate) enum Command {
         network: Option<NetworkId>,
         reply: Reply<Vec<FlowRow>>,
     },
+    Mappings {
+        network: Option<NetworkId>,
+        reply: Reply<Vec<MappingView>>,
+    },
     Ports {
         network: Option<NetworkId>,
         reply: Reply<Vec<PortRow>>,
+    },
+    Publish {
+        at: (NetworkId, EndpointId),
+        spec: MappingSpec,
+        listeners: Vec<Listener>,
+        reply: Reply<()>,
     },
     /// Answers with the device, so that closing it (which waits for the kernel) is not the packet
     /// loop's work.
@@ -59,4 +70,10 @@ pub(crate) enum Command {
         resolvers: Arc<[SocketAddr]>,
     },
     Stop,
+    Unpublish {
+        network: NetworkId,
+        mapping: MappingId,
+        connections: Connections,
+        reply: Reply<Vec<Listener>>,
+    },
 }

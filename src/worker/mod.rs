@@ -23,10 +23,19 @@ use std::{io, sync::Arc, thread};
 use crossbeam::channel::{self, Sender};
 use mio::Waker;
 use tokio::sync::mpsc::UnboundedSender;
-use vswitch_proxy::config::Descriptors;
+use vswitch_proxy::{config::Descriptors, publish::PublishedPorts};
 
 use crate::dataplane::DataPlaneEvent;
 use reactor::Reactor;
+
+/// What all workers share; touched when a flow begins, never per packet.
+#[derive(Debug, Clone)]
+pub(crate) struct Shared {
+    /// What host sockets may take.
+    pub(crate) descriptors: Arc<Descriptors>,
+    /// Published ports.
+    pub(crate) published: Arc<PublishedPorts>,
+}
 
 /// Control-side end of one worker thread.
 #[derive(Debug)]
@@ -45,12 +54,12 @@ impl Worker {
     pub(crate) fn spawn(
         index: usize,
         mode: PollMode,
-        descriptors: Arc<Descriptors>,
+        shared: Shared,
         events: UnboundedSender<DataPlaneEvent>,
     ) -> io::Result<Self> {
         // Commands are rare and each is awaited by its sender, so the queue stays short.
         let (sender, receiver) = channel::unbounded();
-        let (mut reactor, waker) = Reactor::new(mode, descriptors, receiver, events)?;
+        let (mut reactor, waker) = Reactor::new(mode, shared, receiver, events)?;
         thread::Builder::new()
             .name(format!("worker-{index}"))
             .spawn(move || reactor.run())?;

@@ -10,8 +10,9 @@ use std::{
 use ipnet::IpNet;
 use mio::{Poll, Registry, Token};
 use vswitch_proxy::{
-    Delivery, FlowId, Link, Relay, Scratch,
+    Delivery, Link, Relay, Scratch, SocketId,
     config::{Descriptors, Limits, RelayConfig, Timeouts},
+    publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
     relay::Readiness,
 };
 use vswitch_switch::PortId;
@@ -62,6 +63,7 @@ impl Network {
         now: Instant,
         spec: NetworkSpec,
         descriptors: &Arc<Descriptors>,
+        published: &Arc<PublishedPorts>,
     ) -> Result<Self, DataPlaneError> {
         let engine = Engine::new(now, &spec)?;
         let config = spec.uplink.as_ref().map(|uplink| RelayConfig {
@@ -72,6 +74,7 @@ impl Network {
             source: uplink.source.clone(),
             limits: Limits::new(Arc::clone(descriptors)),
             timeouts: Timeouts::default(),
+            published: Arc::clone(published),
         });
         Ok(Self {
             engine,
@@ -103,9 +106,9 @@ impl Network {
     }
 
     /// Takes readiness of a host socket.
-    pub(super) fn handle_ready(&mut self, flow: FlowId, readiness: Readiness, around: &mut Around<'_>) {
+    pub(super) fn handle_ready(&mut self, socket: SocketId, readiness: Readiness, around: &mut Around<'_>) {
         self.with_relay(around, |relay, now, scratch, gate| {
-            relay.handle_ready(now, flow, readiness, scratch, gate);
+            relay.handle_ready(now, socket, readiness, scratch, gate);
             relay.flush(now, scratch, gate);
         });
     }
@@ -141,6 +144,46 @@ impl Network {
         self.with_relay(around, |relay, now, scratch, gate| {
             relay.remove_endpoint(now, port.0, scratch, gate);
         });
+    }
+
+    /// Takes a mapping into service; its container is the endpoint's. Gives everything back if it cannot be.
+    pub(super) fn publish(
+        &mut self,
+        endpoint: EndpointId,
+        mut spec: MappingSpec,
+        listeners: Vec<Listener>,
+        around: &mut Around<'_>,
+    ) -> Result<(), DataPlaneError> {
+        let port = *self
+            .ports
+            .get(&endpoint)
+            .ok_or(DataPlaneError::UnknownEndpoint(endpoint))?;
+        spec.backend.endpoint = port.0;
+        let relay = self
+            .relay
+            .as_mut()
+            .ok_or(DataPlaneError::UnknownNetwork(self.spec.id))?;
+        let gate = Gate::new(&mut self.engine, &mut self.devices, around);
+        Ok(relay.publish(around.now, spec, listeners, &gate)?)
+    }
+
+    /// Takes a mapping out of service; its listeners, if it was there.
+    pub(super) fn unpublish(
+        &mut self,
+        id: MappingId,
+        connections: Connections,
+        around: &mut Around<'_>,
+    ) -> Option<Vec<Listener>> {
+        let mut listeners = None;
+        self.with_relay(around, |relay, now, scratch, gate| {
+            listeners = relay.unpublish(now, id, connections, scratch, gate);
+        });
+        listeners
+    }
+
+    /// Every mapping.
+    pub(super) fn mappings(&self) -> impl Iterator<Item = MappingView> {
+        self.relay.iter().flat_map(Relay::mappings)
     }
 
     /// Ends all flows.
@@ -245,49 +288,49 @@ impl Link for Gate<'_> {
         self.registry
     }
 
-    fn token(&self, flow: FlowId) -> Token {
-        FlowToken {
+    fn token(&self, socket: SocketId) -> Token {
+        SocketToken {
             slot: self.slot,
-            flow,
+            socket,
         }
         .encode()
     }
 }
 
-/// A flow's socket in the poll set: its network and its place there.
+/// A host socket in the poll set: its network, and which of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct FlowToken {
+pub(super) struct SocketToken {
     pub(super) slot: usize,
-    pub(super) flow: FlowId,
+    pub(super) socket: SocketId,
 }
 
-impl FlowToken {
-    /// Flows have the topmost bit, ports do not.
+impl SocketToken {
+    /// Host sockets have the topmost bit, ports do not.
     fn encode(self) -> Token {
-        Token(FLOW | (self.slot << 32) | self.flow.0 as usize)
+        Token(SOCKET | (self.slot << 32) | self.socket.0 as usize)
     }
 
     pub(super) fn decode(token: Token) -> Option<Self> {
-        (token.0 & FLOW != 0).then_some(Self {
-            slot: (token.0 & !FLOW) >> 32,
-            flow: FlowId(token.0 as u32),
+        (token.0 & SOCKET != 0).then_some(Self {
+            slot: (token.0 & !SOCKET) >> 32,
+            socket: SocketId(token.0 as u32),
         })
     }
 }
 
-const FLOW: usize = 1 << 63;
+const SOCKET: usize = 1 << 63;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_flows_token_is_no_ports() {
-        let token = FlowToken {
+    fn a_sockets_token_is_no_ports() {
+        let token = SocketToken {
             slot: 7,
-            flow: FlowId(u32::MAX),
+            socket: SocketId(u32::MAX),
         };
-        assert_eq!(FlowToken::decode(token.encode()), Some(token));
-        assert_eq!(FlowToken::decode(Token(7)), None);
+        assert_eq!(SocketToken::decode(token.encode()), Some(token));
+        assert_eq!(SocketToken::decode(Token(7)), None);
     }
 }

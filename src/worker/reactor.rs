@@ -13,13 +13,18 @@ use ipnet::IpNet;
 use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, unix::SourceFd};
 use std::os::fd::{AsFd, AsRawFd};
 use tokio::sync::mpsc::UnboundedSender;
-use vswitch_proxy::{Scratch, config::Descriptors, relay::Readiness};
+use vswitch_proxy::{
+    Scratch,
+    config::Descriptors,
+    publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
+    relay::Readiness,
+};
 use vswitch_switch::PortId;
 use vswitch_wire::VnetHeader;
 
 use super::{
-    Command, PollMode,
-    network::{Around, FlowToken, Network},
+    Command, PollMode, Shared,
+    network::{Around, Network, SocketToken},
     ports::{Attached, Received},
     wait::Wait,
 };
@@ -47,7 +52,7 @@ pub(super) struct Reactor {
     /// What relays build frames in.
     scratch: Scratch,
     /// What has become ready of host sockets since the last turn.
-    flow_events: VecDeque<(FlowToken, Readiness)>,
+    socket_events: VecDeque<(SocketToken, Readiness)>,
     /// A relay has flows that stopped at their budget.
     has_turns: bool,
     neighbours: Arc<[IpNet]>,
@@ -55,13 +60,18 @@ pub(super) struct Reactor {
     resolvers: Arc<[SocketAddr]>,
     /// What the host sockets of all workers may take.
     descriptors: Arc<Descriptors>,
+    /// Published ports of all workers.
+    published: Arc<PublishedPorts>,
     read_errors: RateLimit,
 }
 
 impl Reactor {
     pub(super) fn new(
         mode: PollMode,
-        descriptors: Arc<Descriptors>,
+        Shared {
+            descriptors,
+            published,
+        }: Shared,
         commands: Receiver<Command>,
         events: UnboundedSender<DataPlaneEvent>,
     ) -> io::Result<(Self, Waker)> {
@@ -78,11 +88,12 @@ impl Reactor {
             wait: Wait::new(mode),
             buffer: vec![0; BUFFER_LEN].into_boxed_slice(),
             scratch: Scratch::new(),
-            flow_events: VecDeque::with_capacity(2 * EVENTS),
+            socket_events: VecDeque::with_capacity(2 * EVENTS),
             has_turns: false,
             neighbours: Arc::new([]),
             resolvers: Arc::new([]),
             descriptors,
+            published,
             read_errors: RateLimit::per_second(1),
         };
         Ok((reactor, waker))
@@ -101,13 +112,13 @@ impl Reactor {
             if traffic.contains(&true) {
                 self.wait.note_traffic(now);
             }
-            let is_behind = !self.ready.is_empty() || !self.flow_events.is_empty() || self.has_turns;
+            let is_behind = !self.ready.is_empty() || !self.socket_events.is_empty() || self.has_turns;
             let timeout = if is_behind || self.wait.should_spin(now) {
                 Some(Duration::ZERO)
             } else {
                 self.deadline.map(|at| at.saturating_duration_since(now))
             };
-            if self.flow_events.len() >= EVENTS {
+            if self.socket_events.len() >= EVENTS {
                 // What is known to be ready comes first, or the same sockets would be noted again and again.
                 continue;
             }
@@ -124,8 +135,8 @@ impl Reactor {
                 if event.token() == WAKER {
                     continue;
                 }
-                match FlowToken::decode(event.token()) {
-                    Some(token) => self.flow_events.push_back((token, readiness(event))),
+                match SocketToken::decode(event.token()) {
+                    Some(token) => self.socket_events.push_back((token, readiness(event))),
                     None => self.tokens.mark_ready(event.token(), &mut self.ready),
                 }
             }
@@ -161,6 +172,17 @@ impl Reactor {
             Command::Ports { network, reply } => {
                 let _ = reply.send(Ok(self.ports(network)));
             }
+            Command::Mappings { network, reply } => {
+                let _ = reply.send(Ok(self.mappings(network)));
+            }
+            Command::Publish {
+                at,
+                spec,
+                listeners,
+                reply,
+            } => {
+                let _ = reply.send(self.publish(now, at, spec, listeners));
+            }
             Command::RemoveEndpoint {
                 network,
                 endpoint,
@@ -184,6 +206,14 @@ impl Reactor {
                 self.resolvers = resolvers;
             }
             Command::Stop => {}
+            Command::Unpublish {
+                network,
+                mapping,
+                connections,
+                reply,
+            } => {
+                let _ = reply.send(self.unpublish(now, network, mapping, connections));
+            }
         }
     }
 
@@ -191,7 +221,7 @@ impl Reactor {
         if self.slot(spec.id).is_ok() {
             return Err(DataPlaneError::NetworkExists(spec.id));
         }
-        let mut network = Network::new(now, spec, &self.descriptors)?;
+        let mut network = Network::new(now, spec, &self.descriptors, &self.published)?;
         network.engine.set_neighbours(self.neighbours.clone());
         network.set_resolvers(self.resolvers.clone());
         match self.networks.iter_mut().find(|slot| slot.is_none()) {
@@ -275,6 +305,45 @@ impl Reactor {
         Ok(release(&mut self.tokens, self.poll.registry(), device))
     }
 
+    fn publish(
+        &mut self,
+        now: Instant,
+        (id, endpoint): (NetworkId, EndpointId),
+        spec: MappingSpec,
+        listeners: Vec<Listener>,
+    ) -> Result<(), DataPlaneError> {
+        let slot = self.slot(id)?;
+        let network = self.networks[slot]
+            .as_mut()
+            .ok_or(DataPlaneError::UnknownNetwork(id))?;
+        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+        let published = network.publish(endpoint, spec, listeners, &mut around);
+        self.has_turns |= network.has_turns();
+        settle(now, network, &mut self.deadline, &self.events);
+        published
+    }
+
+    fn unpublish(
+        &mut self,
+        now: Instant,
+        id: NetworkId,
+        mapping: MappingId,
+        connections: Connections,
+    ) -> Result<Vec<Listener>, DataPlaneError> {
+        let slot = self.slot(id)?;
+        let network = self.networks[slot]
+            .as_mut()
+            .ok_or(DataPlaneError::UnknownNetwork(id))?;
+        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+        network
+            .unpublish(mapping, connections, &mut around)
+            .ok_or(DataPlaneError::UnknownMapping(mapping))
+    }
+
+    fn mappings(&self, only: Option<NetworkId>) -> Vec<MappingView> {
+        self.chosen(only).flat_map(Network::mappings).collect()
+    }
+
     fn fdb(&self, now: Instant, only: Option<NetworkId>) -> Vec<FdbRow> {
         self.chosen(only)
             .flat_map(|network| network.engine.fdb(now, network.spec.id))
@@ -323,9 +392,9 @@ impl Reactor {
 
     /// Serves host sockets that have become ready; returns whether there were any.
     fn serve_flows(&mut self, now: Instant) -> bool {
-        let count = self.flow_events.len().min(FLOWS_AT_ONCE);
+        let count = self.socket_events.len().min(FLOWS_AT_ONCE);
         for _ in 0..count {
-            let Some((FlowToken { slot, flow }, readiness)) = self.flow_events.pop_front() else {
+            let Some((SocketToken { slot, socket }, readiness)) = self.socket_events.pop_front() else {
                 break;
             };
             // The network may have gone since.
@@ -333,7 +402,7 @@ impl Reactor {
                 continue;
             };
             let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-            network.handle_ready(flow, readiness, &mut around);
+            network.handle_ready(socket, readiness, &mut around);
             self.has_turns |= network.has_turns();
             settle(now, network, &mut self.deadline, &self.events);
         }

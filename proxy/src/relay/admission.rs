@@ -5,7 +5,7 @@ use std::time::Instant;
 use mio::unix::SourceFd;
 
 use super::{Flow, Relay};
-use crate::{FlowId, Link, config::Lease};
+use crate::{FlowId, Link, config::Lease, link::SocketRole};
 
 impl Relay {
     /// Whether the container may begin another flow now.
@@ -62,7 +62,11 @@ impl Relay {
         let (fd, interest) = flow.socket();
         if link
             .registry()
-            .register(&mut SourceFd(&fd), link.token(id), interest)
+            .register(
+                &mut SourceFd(&fd),
+                link.token(SocketRole::Flow(id).id()),
+                interest,
+            )
             .is_err()
         {
             self.counters.no_descriptor += 1;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     FlowId, Link, Scratch, datagram::Inbound, datagram_socket::Progress, echo::EchoFlow, errors,
-    listing::Protocol, payload::Packet, udp::UdpFlow,
+    link::SocketRole, listing::Protocol, payload::Packet, udp::UdpFlow,
 };
 
 impl Relay {
@@ -151,8 +151,9 @@ impl Relay {
             unflushed: false,
             turn: false,
             evictable_place: None,
+            mapping: None,
             kind,
-            _descriptor: descriptor,
+            _descriptor: Some(descriptor),
         };
         self.insert(flow, link).ok_or(None)
     }
@@ -203,7 +204,7 @@ impl Relay {
             && let Some(flow) = self.flows.get_mut(id)
             && !std::mem::replace(&mut flow.turn, true)
         {
-            self.turns.push_back(id);
+            self.turns.push_back(SocketRole::Flow(id).id());
         }
     }
 
@@ -228,7 +229,7 @@ impl Relay {
         let flow = self.flows.get_mut(id)?;
         let path = flow.path(&self.config);
         let mut inbound = Inbound {
-            token: link.token(id),
+            token: link.token(SocketRole::Flow(id).id()),
             resolvers: &mut self.resolvers,
             source: &self.config.source,
             link,

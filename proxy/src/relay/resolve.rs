@@ -11,6 +11,7 @@ use mio::{Interest, unix::SourceFd};
 use super::{Flow, Kind, Relay, target};
 use crate::{
     FlowId, Link,
+    link::SocketRole,
     resolvers::PATIENCE,
     stream::{Attempt, HostSocket, TcpFlow},
 };
@@ -52,9 +53,11 @@ impl Relay {
                 let fd = other.as_fd().as_raw_fd();
                 let interest = Interest::READABLE | Interest::WRITABLE;
                 // R-OUT-9: in the poll set before the connect, so that no completion is missed.
-                let registered = link
-                    .registry()
-                    .register(&mut SourceFd(&fd), link.token(id), interest);
+                let registered = link.registry().register(
+                    &mut SourceFd(&fd),
+                    link.token(SocketRole::Flow(id).id()),
+                    interest,
+                );
                 if registered.is_ok() {
                     *socket = other;
                     flow.target = Some(next);

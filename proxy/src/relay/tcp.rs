@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     Delivery, FlowId, Link, Path, Scratch, errors,
+    link::SocketRole,
     listing::Protocol,
     payload::Packet,
     seq::SeqNum,
@@ -159,12 +160,13 @@ impl Relay {
             unflushed: false,
             turn: false,
             evictable_place: None,
+            mapping: None,
             kind: Kind::Tcp(TcpFlow {
                 connection: Connection::new(now, syn, settings),
                 socket,
                 attempt: Attempt::new(now),
             }),
-            _descriptor: descriptor,
+            _descriptor: Some(descriptor),
         };
         // R-OUT-9: in the poll set before the connect, so that no completion is missed.
         let Some(id) = self.insert(flow, link) else {
@@ -323,7 +325,7 @@ impl Relay {
         else {
             return None;
         };
-        let token = link.token(id);
+        let token = link.token(SocketRole::Flow(id).id());
         let mut io = StreamIo {
             socket,
             path: &path,
@@ -346,7 +348,7 @@ impl Relay {
             self.unflushed.push(id);
         }
         if connection.wants_turn() && !std::mem::replace(&mut flow.turn, true) {
-            self.turns.push_back(id);
+            self.turns.push_back(SocketRole::Flow(id).id());
         }
         if !is_connecting && std::mem::take(&mut flow.pending) {
             let endpoint = flow.tuple.endpoint;

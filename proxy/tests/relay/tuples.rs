@@ -12,7 +12,7 @@ use std::{
 
 use mio::{Events, Poll, Registry, Token};
 use vswitch_proxy::{
-    Delivery, FlowId, Hop, Link, Outbound, Relay, Scratch,
+    Delivery, Hop, Link, Outbound, Relay, Scratch, SocketId,
     config::{Denial, Descriptors, Limits, Policy, RelayConfig, Source, Timeouts},
     relay::Readiness,
 };
@@ -67,8 +67,8 @@ impl Link for Gate<'_> {
         self.registry
     }
 
-    fn token(&self, flow: FlowId) -> Token {
-        Token(flow.0 as usize)
+    fn token(&self, socket: SocketId) -> Token {
+        Token(socket.0 as usize)
     }
 }
 
@@ -93,6 +93,7 @@ impl Site {
             source: Source::default(),
             limits,
             timeouts: Timeouts::default(),
+            published: Arc::default(),
         };
         let poll = Poll::new().expect("a poll set");
         let registry = poll.registry().try_clone().expect("a registry");
@@ -162,7 +163,7 @@ impl Site {
                     sent: &mut self.sent,
                     refused: &mut self.refused,
                 };
-                let id = FlowId(event.token().0 as u32);
+                let id = SocketId(event.token().0 as u32);
                 self.relay
                     .handle_ready(self.clock.now(), id, readiness, &mut self.scratch, &mut gate);
             }

@@ -129,6 +129,7 @@ async fn a_sandbox_that_has_ended_is_stopped_already() {
     let kept = SandboxCreate {
         pid: Some(process.id()),
         auto_remove: false,
+        ports: Vec::new(),
         ..ourselves("kept", &["none"])
     };
     daemon.client.create_sandbox(&kept).await.expect("it is ours");

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{null_as_default, yes};
+use crate::model::{PortMapping, PortRequest};
 
 /// `GET /vswitch/v1/info`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +48,13 @@ pub struct SandboxCreate {
     /// Networks in the order of their interfaces: `bridge` when empty; `none` alone for no network.
     #[serde(default, deserialize_with = "null_as_default")]
     pub networks: Vec<SandboxNetwork>,
+    /// Ports to publish.
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub ports: Vec<PortRequest>,
     /// Forget the sandbox when its process ends (the default); else it stays, `exited`, until deleted.
     #[serde(default = "yes")]
     pub auto_remove: bool,
@@ -77,6 +85,57 @@ pub struct SandboxNetwork {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub aliases: Vec<String>,
+}
+
+/// `POST /vswitch/v1/sandboxes/{id}/ports` publishes ports of a running sandbox, all or none; the answer is
+/// [`PortsPublished`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortsPublish {
+    /// What to publish.
+    pub ports: Vec<PortRequest>,
+}
+
+/// Answer to [`PortsPublish`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortsPublished {
+    /// What has been published, with the host's ports.
+    pub ports: Vec<PortMapping>,
+    /// What was done differently from what was asked.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// `DELETE /vswitch/v1/sandboxes/{id}/ports` takes ports back, all or none. Parts of a published range may be taken
+/// back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortsUnpublish {
+    /// What to take back: every published port that fits one of these. A request without host address or ports fits
+    /// all of them.
+    pub ports: Vec<PortRequest>,
+    /// Whether connections that are open are reset; else they go on. UDP clients go in any case.
+    #[serde(default)]
+    pub close_connections: bool,
+}
+
+/// One row of `GET /vswitch/v1/ports[?name=SANDBOX]`: a mapping with what has come by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortEntry {
+    /// Name of the sandbox.
+    pub sandbox: String,
+    /// Name of the network that the sandbox is reached by; empty while there is none.
+    pub network: String,
+    /// What is published.
+    #[serde(flatten)]
+    pub mapping: PortMapping,
+    /// Connections, or UDP clients, that it has now.
+    pub active: u32,
+    /// Counters by name: `accepted`, `failed`, `refused_allow`, `refused_connections`, `refused_limit`,
+    /// `refused_rate`.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// Answer to [`SandboxCreate`].

@@ -1,0 +1,314 @@
+//! Mappings of a relay and their listeners: taking them into service and out, and what they count.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::{AsFd, AsRawFd},
+    time::Instant,
+};
+
+use hashbrown::HashMap;
+use mio::{Interest, unix::SourceFd};
+use socket2::Socket;
+
+use super::{
+    Relay,
+    host::Owner,
+    target::{is_link_local, is_possible},
+};
+use crate::{
+    FlowId, Link, Scratch,
+    allowance::Allowance,
+    config::Lease,
+    counters::counters,
+    link::{ListenerId, SocketRole},
+    listing::Protocol,
+    publish::{Bound, Connections, Listener, MappingId, MappingSpec, MappingView},
+};
+
+/// The mappings of one relay.
+#[derive(Debug, Default)]
+pub(super) struct Published {
+    mappings: HashMap<MappingId, Mapping, foldhash::fast::RandomState>,
+    listeners: Vec<Option<Door>>,
+    free: Vec<u32>,
+}
+
+/// One mapping.
+#[derive(Debug)]
+pub(super) struct Mapping {
+    pub(super) spec: MappingSpec,
+    listeners: Vec<ListenerId>,
+    /// Connections, or UDP clients, that it has.
+    pub(super) active: u32,
+    /// New ones that may still come in this second.
+    rate: Option<Allowance>,
+    pub(super) counters: Counters,
+}
+
+/// One listener.
+#[derive(Debug)]
+pub(super) struct Door {
+    pub(super) mapping: MappingId,
+    pub(super) socket: Socket,
+    pub(super) bound: Bound,
+    pub(super) container_port: u16,
+    /// Waits in [`Relay::turns`].
+    pub(super) turn: bool,
+    _descriptor: Lease,
+}
+
+counters! {
+    /// What has come by a mapping since it was published.
+    Counters {
+        /// Connections, or UDP clients, that were brought to the container.
+        accepted,
+        /// The container refused, or did not answer in time.
+        failed,
+        /// Clients refused because `allow` does not have them.
+        refused_allow,
+        /// Clients refused because `max-conns` were there.
+        refused_connections,
+        /// Clients refused for want of descriptors, flows or memory.
+        refused_limit,
+        /// Clients refused because more came in a second than `rate`.
+        refused_rate,
+    }
+}
+
+/// Who comes, as the container is to see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shown {
+    /// The container's end of the flow.
+    pub(super) container: SocketAddr,
+    /// The client's address, or the gateway's.
+    pub(super) remote: IpAddr,
+}
+
+impl Relay {
+    /// Takes a mapping into service.
+    ///
+    /// # Errors
+    /// The descriptors are used up, or the poll set takes no more. The listeners are closed then, and nothing has
+    /// changed.
+    pub fn publish(
+        &mut self,
+        _now: Instant,
+        spec: MappingSpec,
+        listeners: Vec<Listener>,
+        link: &impl Link,
+    ) -> io::Result<()> {
+        let (id, protocol) = (spec.id, spec.protocol);
+        let rate = spec.rules.connections_per_second.map(Allowance::per_second);
+        let mapping = Mapping {
+            spec,
+            listeners: Vec::with_capacity(listeners.len()),
+            active: 0,
+            rate,
+            counters: Counters::default(),
+        };
+        self.published.mappings.insert(id, mapping);
+        for listener in listeners {
+            if let Err(error) = self.open_door(id, protocol, listener, link) {
+                drop(self.close_doors(id));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a mapping out of service; its listeners, if it was there.
+    pub fn unpublish(
+        &mut self,
+        now: Instant,
+        id: MappingId,
+        connections: Connections,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Option<Vec<Listener>> {
+        let protocol = self.published.mappings.get(&id)?.spec.protocol;
+        if connections == Connections::End || protocol == Protocol::Udp {
+            let of_mapping = self.flows.iter().filter(|(_, flow)| flow.mapping == Some(id));
+            let ids: Vec<FlowId> = of_mapping.map(|(id, _)| id).collect();
+            for id in ids {
+                self.abort(now, id, scratch, link);
+            }
+        }
+        let doors = self.close_doors(id);
+        let listeners = doors.into_iter().map(|door| {
+            // It leaves the poll set, and may enter another.
+            let _ = link
+                .registry()
+                .deregister(&mut SourceFd(&door.socket.as_raw_fd()));
+            Listener {
+                socket: door.socket.into(),
+                bound: door.bound,
+                container_port: door.container_port,
+            }
+        });
+        Some(listeners.collect())
+    }
+
+    /// Every mapping.
+    pub fn mappings(&self) -> impl Iterator<Item = MappingView> {
+        self.published.mappings.values().map(|mapping| MappingView {
+            id: mapping.spec.id,
+            active: mapping.active,
+            counters: mapping.counters.named().collect(),
+        })
+    }
+
+    fn open_door(
+        &mut self,
+        mapping: MappingId,
+        protocol: Protocol,
+        listener: Listener,
+        link: &impl Link,
+    ) -> io::Result<()> {
+        let Listener {
+            socket,
+            bound,
+            container_port,
+        } = listener;
+        let lease = self.config.limits.descriptors.take().ok_or_else(|| {
+            let text =
+                "the daemon's limit of open files is used up: raise it (ulimit -Hn) or publish fewer ports";
+            io::Error::other(text)
+        })?;
+        let socket = Socket::from(socket);
+        socket.set_nonblocking(true)?;
+        let id = self.published.next_listener();
+        let token = link.token(SocketRole::Listener(id).id());
+        link.registry().register(
+            &mut SourceFd(&socket.as_fd().as_raw_fd()),
+            token,
+            Interest::READABLE,
+        )?;
+        let door = Door {
+            mapping,
+            socket,
+            bound,
+            container_port,
+            turn: false,
+            _descriptor: lease,
+        };
+        self.published.insert(id, door);
+        if let Some(mapping) = self.published.mappings.get_mut(&mapping) {
+            mapping.listeners.push(id);
+            let backend = &mapping.spec.backend;
+            self.config
+                .published
+                .insert(mapping.spec.id, protocol, (bound, container_port), backend);
+        }
+        // Who came before the registration makes no edge.
+        self.turns.push_back(SocketRole::Listener(id).id());
+        Ok(())
+    }
+
+    fn close_doors(&mut self, id: MappingId) -> Vec<Door> {
+        let Some(mapping) = self.published.mappings.remove(&id) else {
+            return Vec::new();
+        };
+        let doors = mapping
+            .listeners
+            .iter()
+            .filter_map(|&listener| self.published.remove(listener));
+        let doors: Vec<Door> = doors.collect();
+        for door in &doors {
+            self.config
+                .published
+                .remove(id, mapping.spec.protocol, door.bound);
+        }
+        doors
+    }
+
+    /// Who comes as the container is to see it: as the client itself if the container's answers to that address come
+    /// back to us, else as the gateway (R-IN-1). `None` if there is no way.
+    pub(super) fn shown(&mut self, now: Instant, door: ListenerId, client: IpAddr) -> Option<Shown> {
+        let door = self.published.door(door)?;
+        let backend = &self.published.mappings.get(&door.mapping)?.spec.backend;
+        let address = backend.address_for(client)?;
+        let (container, gateways) = (
+            SocketAddr::new(address, door.container_port),
+            &self.config.gateways,
+        );
+        let is_routed = match address {
+            IpAddr::V4(_) => backend.routed_v4,
+            IpAddr::V6(_) => backend.routed_v6,
+        };
+        let keeps = is_routed
+            && address.is_ipv4() == client.is_ipv4()
+            && is_possible(client)
+            && !is_link_local(client)
+            && !backend.on_link.iter().any(|prefix| prefix.contains(&client))
+            && self.host.owner(now, client) == Owner::Elsewhere;
+        let gateway = gateways
+            .iter()
+            .find(|gateway| gateway.is_ipv4() == address.is_ipv4());
+        let remote = match keeps {
+            true => client,
+            false => *gateway?,
+        };
+        Some(Shown { container, remote })
+    }
+}
+
+impl Published {
+    pub(super) fn door(&self, id: ListenerId) -> Option<&Door> {
+        self.listeners.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn door_mut(&mut self, id: ListenerId) -> Option<&mut Door> {
+        self.listeners.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn mapping(&self, id: MappingId) -> Option<&Mapping> {
+        self.mappings.get(&id)
+    }
+
+    pub(super) fn mapping_mut(&mut self, id: MappingId) -> Option<&mut Mapping> {
+        self.mappings.get_mut(&id)
+    }
+
+    fn next_listener(&self) -> ListenerId {
+        ListenerId(self.free.last().copied().unwrap_or(self.listeners.len() as u32))
+    }
+
+    fn insert(&mut self, id: ListenerId, door: Door) {
+        match self.free.pop() {
+            Some(_) => self.listeners[id.0 as usize] = Some(door),
+            None => self.listeners.push(Some(door)),
+        }
+    }
+
+    fn remove(&mut self, id: ListenerId) -> Option<Door> {
+        let door = self.listeners.get_mut(id.0 as usize)?.take()?;
+        self.free.push(id.0);
+        Some(door)
+    }
+}
+
+impl Counters {
+    /// Every counter with the name that listings of mappings have, where all is of the relay.
+    fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
+        self.iter()
+            .map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count))
+    }
+}
+
+impl Mapping {
+    /// Whether the rules let a client in; counts why not. `false` means a refusal.
+    pub(super) fn admit(&mut self, now: Instant, client: IpAddr) -> bool {
+        let rules = &self.spec.rules;
+        if !rules.admit(client) {
+            self.counters.refused_allow += 1;
+        } else if rules.max_connections.is_some_and(|most| self.active >= most) {
+            self.counters.refused_connections += 1;
+        } else if self.rate.as_mut().is_some_and(|rate| !rate.take(now)) {
+            self.counters.refused_rate += 1;
+        } else {
+            return true;
+        }
+        false
+    }
+}
