@@ -150,7 +150,8 @@ impl Control {
             return Vec::new();
         }
         let here = home.as_ref().map(Home::at);
-        if publications.iter().any(|publication| publication.at != here) {
+        let moves = |publication: &Publication| publication.at.is_some() && publication.at != here;
+        if publications.iter().any(moves) {
             // It has the families of where they were.
             writer.supplies.remove(&sandbox.id);
         }
