@@ -12,6 +12,7 @@ mod docker;
 mod hostile_neighbour;
 mod idle;
 mod isolation;
+mod namespace_sockets;
 mod outbound;
 mod policy;
 mod refusals;
