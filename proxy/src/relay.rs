@@ -18,6 +18,7 @@ mod inbound;
 mod published;
 mod resolve;
 mod sessions;
+mod splices;
 mod table;
 mod target;
 mod tcp;
@@ -57,6 +58,7 @@ use counters::Counters;
 use deadlines::Deadlines;
 use host::Host;
 use published::Published;
+use splices::Splices;
 use table::{Keyed, Shares, Table, Tuple};
 use target::{Refused, Target, Wish};
 use tcp::Owed;
@@ -83,6 +85,7 @@ pub struct Relay {
     turns: VecDeque<SocketId>,
     /// The way in.
     published: Published,
+    splices: Splices,
     /// Taken out while a packet of it is handled.
     reassembly: Option<Reassembly>,
     fragment_ids: FragmentIds,
@@ -175,6 +178,7 @@ impl Relay {
             unflushed: Vec::new(),
             turns: VecDeque::new(),
             published: Published::default(),
+            splices: Splices::default(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
             fragment_ids: FragmentIds::new(secret.hash_one(FRAGMENT_IDS) as u32),
             counters: Counters::default(),
@@ -290,7 +294,7 @@ impl Relay {
         match SocketRole::of(id) {
             SocketRole::Flow(id) => self.handle_flow_ready(now, id, readiness, scratch, link),
             SocketRole::Listener(id) => self.handle_listener_ready(now, id, scratch, link),
-            SocketRole::Splice(..) => {}
+            SocketRole::Splice(id, side) => self.advance_splice(now, id, side, readiness),
         }
     }
 
@@ -328,10 +332,14 @@ impl Relay {
     pub fn take_turns(&mut self, now: Instant, most: usize, scratch: &mut Scratch, link: &mut impl Link) {
         for _ in 0..self.turns.len().min(most) {
             let Some(id) = self.turns.pop_front() else { return };
-            if let SocketRole::Flow(id) = SocketRole::of(id)
-                && let Some(flow) = self.flows.get_mut(id)
-            {
-                flow.turn = false;
+            match SocketRole::of(id) {
+                SocketRole::Flow(id) => {
+                    if let Some(flow) = self.flows.get_mut(id) {
+                        flow.turn = false;
+                    }
+                }
+                SocketRole::Splice(id, _) => self.clear_splice_turn(id),
+                SocketRole::Listener(_) => {}
             }
             let readable = Readiness {
                 readable: true,
@@ -381,6 +389,7 @@ impl Relay {
         link: &mut impl Link,
     ) {
         self.close_mappings_of(endpoint);
+        self.abort_splices_to(endpoint);
         let of_endpoint = self
             .flows
             .iter()
@@ -398,6 +407,7 @@ impl Relay {
 
     /// Ends all flows.
     pub fn remove_all(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        self.abort_all_splices();
         let ids: Vec<FlowId> = self.flows.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.abort(now, id, scratch, link);
@@ -407,7 +417,8 @@ impl Relay {
     /// Every flow.
     pub fn flows(&self, now: Instant) -> impl Iterator<Item = FlowView> {
         let timeouts = &self.config.timeouts;
-        self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts))
+        let flows = self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts));
+        flows.chain(self.splice_views(now))
     }
 
     /// How often a limit was hit or the host was short of something, since the relay began.

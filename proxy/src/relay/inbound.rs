@@ -15,6 +15,7 @@ use super::{
     Flow, Kind, Pending, Relay,
     host::Owner,
     published::{Mapping, Shown},
+    splices::LocalClient,
     table::Tuple,
 };
 use crate::{
@@ -103,6 +104,7 @@ impl Relay {
         };
         // The kernel drops packets from elsewhere to its loopback addresses, but `route_localnet` lets them in
         // (CVE-2020-8558).
+        let container_port = door.container_port;
         let is_forged = door.bound.address.ip().is_loopback() && !is_local;
         if is_forged {
             mapping.counters.refused_allow += 1;
@@ -116,6 +118,22 @@ impl Relay {
                 Some(server) => version.header(client.address, canonical(server)),
                 None => return Err(socket),
             },
+        };
+        let (socket, prefix) = match is_local {
+            true => {
+                let local = LocalClient {
+                    mapping: client.mapping,
+                    address: client.address,
+                    container_port,
+                    socket,
+                    prefix,
+                };
+                match self.splice(now, local, link) {
+                    Ok(()) => return Ok(()),
+                    Err(LocalClient { socket, prefix, .. }) => (socket, prefix),
+                }
+            }
+            false => (socket, prefix),
         };
         self.inject(now, client, (socket, prefix), scratch, link)
     }
@@ -248,7 +266,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// R-IN-2: the client sees a reset, not the end of a stream.
-fn reset(socket: Socket) {
+pub(super) fn reset(socket: Socket) {
     // It is closed either way.
     let _ = socket.set_linger(Some(Duration::ZERO));
 }

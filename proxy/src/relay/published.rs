@@ -113,7 +113,7 @@ impl Relay {
         let rate = spec.rules.connections_per_second.map(Allowance::per_second);
         // Some may have stayed when it was taken back before.
         let of_mapping = self.flows.iter().filter(|(_, flow)| flow.mapping == Some(id));
-        let active = of_mapping.count() as u32;
+        let active = (of_mapping.count() + self.splices_of(id)) as u32;
         let mapping = Mapping {
             spec,
             listeners: Vec::with_capacity(listeners.len()),
@@ -148,6 +148,7 @@ impl Relay {
             for id in ids {
                 self.abort(now, id, scratch, link);
             }
+            self.abort_splices_of(id);
         }
         let doors = self.close_doors(id);
         let listeners = doors.into_iter().map(|door| {

@@ -525,3 +525,94 @@ fn local_clients_of_a_mapping_may_be_relayed() {
     let (mut site, address) = published(rules);
     connected(&mut site, address);
 }
+
+/// A server in "the container's namespace", which is the test's own, and a port published for it with sockets at
+/// hand.
+fn spliced(count: usize) -> (Site, SocketAddr, TcpListener) {
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a server");
+    let port = server.local_addr().expect("its address").port();
+    let sockets = NamespaceSockets::new(|| {});
+    let made = (0..count).map(|_| {
+        let kind = socket2::Type::STREAM.nonblocking().cloexec();
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None);
+        socket.expect("a socket").into()
+    });
+    sockets.put(vswitch_proxy::publish::SocketKind::TcpV4, made.collect());
+    let mut spec = spec(Rules::default());
+    spec.backend.v4 = Some(Ipv4Addr::LOCALHOST);
+    spec.backend.sockets = Some(Arc::new(sockets));
+    let (listener, address) = listener(port);
+    let mut site = Site::new();
+    site.publish(spec, vec![listener]).expect("published");
+    (site, address, server)
+}
+
+fn accept(server: &TcpListener) -> TcpStream {
+    crate::site::accept(server)
+}
+
+#[test]
+fn r_cl_1_clients_on_this_host_are_brought_socket_to_socket() {
+    let (mut site, address, server) = spliced(1);
+    let mut stream = client(address);
+    stream.write_all(b"question").expect("connected");
+    stream.shutdown(std::net::Shutdown::Write).expect("connected");
+    site.waits_until(|site| active(site) == 1);
+    let mut served = accept(&server);
+    let mut question = String::new();
+    site.waits_until(|site| site.relay.flows(site.clock.now()).any(|flow| flow.received == 8));
+    served
+        .read_to_string(&mut question)
+        .expect("the end of the question");
+    assert_eq!(question, "question");
+    let views: Vec<_> = site.relay.flows(site.clock.now()).collect();
+    assert_eq!((views.len(), views[0].state), (1, "SPLICED"));
+    assert_eq!(Some(views[0].remote), stream.local_addr().ok());
+    served.write_all(b"answer").expect("half closed only");
+    drop(served);
+    site.waits_until(|site| active(site) == 0);
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the end of the answer");
+    assert_eq!(answer, "answer");
+    assert_eq!((counter(&site, "accepted"), counter(&site, "failed")), (1, 0));
+    assert!(site.frames().is_empty(), "no frame was needed");
+}
+
+#[test]
+fn r_in_2_what_nobody_in_the_namespace_listens_on_resets_the_client() {
+    let (mut site, address, server) = spliced(1);
+    drop(server);
+    let mut stream = client(address);
+    site.waits_until(|site| counter(site, "failed") == 1);
+    assert!(is_reset(&mut stream));
+}
+
+#[test]
+fn r_in_7_spliced_connections_end_with_their_mapping_if_wanted() {
+    for connections in [Connections::Keep, Connections::End] {
+        let (mut site, address, server) = spliced(1);
+        let mut stream = client(address);
+        site.waits_until(|site| active(site) == 1);
+        let mut served = accept(&server);
+        drop(site.unpublish(ID, connections));
+        match connections {
+            Connections::End => assert!(is_reset(&mut stream) && is_reset(&mut served)),
+            Connections::Keep => {
+                served.write_all(b"on").expect("it goes on");
+                site.waits_until(|site| site.relay.flows(site.clock.now()).any(|flow| flow.sent == 2));
+                stream.read_exact(&mut [0; 2]).expect("it goes on");
+                site.remove_endpoint();
+                assert!(is_reset(&mut stream));
+            }
+        }
+    }
+}
+
+#[test]
+fn without_sockets_clients_on_this_host_are_relayed() {
+    let (mut site, address, _server) = spliced(0);
+    let _stream = client(address);
+    site.waits_until(|site| !site.sent.is_empty());
+    let frames = site.frames();
+    assert_eq!(frames.len(), 1, "a SYN from the gateway");
+}
