@@ -73,6 +73,9 @@ impl Relay {
             return None;
         }
         self.counters.flows += 1;
+        if let Some(mapping) = flow.mapping.and_then(|id| self.published.mapping_mut(id)) {
+            mapping.active += 1;
+        }
         self.shares.of(flow.tuple.endpoint).flows += 1;
         if flow.pending {
             self.pending += 1;
@@ -94,6 +97,10 @@ impl Relay {
         let flow = self.flows.remove(id)?;
         if flow.pending {
             self.count_connected(flow.tuple.endpoint);
+        }
+        // A mapping that is gone counts nothing any more.
+        if let Some(mapping) = flow.mapping.and_then(|id| self.published.mapping_mut(id)) {
+            mapping.active -= 1;
         }
         self.deadlines.remove(id);
         let share = self.shares.of(flow.tuple.endpoint);
