@@ -397,3 +397,6 @@ impl Mapping {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;
