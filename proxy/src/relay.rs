@@ -7,7 +7,7 @@
 //!
 //! Invariants: every flow is in the table once, has one host socket and one entry among the deadlines, and
 //! holds one lease of a descriptor and its part of its container's share; all are given back when it is
-//! removed. A flow's policy is decided when it begins and never again.
+//! removed. A client of a published UDP port has no socket and no lease: its listener has both. A flow's policy is decided when it begins and never again.
 
 mod admission;
 mod counters;
@@ -57,6 +57,7 @@ use counters::Counters;
 use deadlines::Deadlines;
 use host::Host;
 use published::Published;
+use sessions::{Sessions, UdpSession};
 use table::{Keyed, Shares, Table, Tuple};
 use target::Refused;
 use tcp::Owed;
@@ -83,6 +84,7 @@ pub struct Relay {
     turns: VecDeque<SocketId>,
     /// The way in.
     published: Published,
+    sessions: Sessions,
     /// Taken out while a packet of it is handled.
     reassembly: Option<Reassembly>,
     fragment_ids: FragmentIds,
@@ -124,6 +126,7 @@ struct Flow {
 )]
 enum Kind {
     Echo(EchoFlow),
+    Session(UdpSession),
     Tcp(TcpFlow),
     Udp(UdpFlow),
 }
@@ -164,6 +167,7 @@ impl Relay {
             unflushed: Vec::new(),
             turns: VecDeque::new(),
             published: Published::default(),
+            sessions: Sessions::default(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
             fragment_ids: FragmentIds::new(secret.hash_one(FRAGMENT_IDS) as u32),
             counters: Counters::default(),
@@ -295,6 +299,8 @@ impl Relay {
         match flow.kind {
             Kind::Echo(_) | Kind::Udp(_) => self.handle_datagram_ready(now, id, scratch, link),
             Kind::Tcp(_) => self.handle_stream_ready(now, id, readiness, scratch, link),
+            // Its listener is ready instead.
+            Kind::Session(_) => {}
         }
     }
 
@@ -352,7 +358,9 @@ impl Relay {
         self.send_owed(now, scratch, link);
         while let Some(id) = self.deadlines.take_due(now) {
             match self.flows.get(id).map(|flow| &flow.kind) {
-                Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
+                Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => {
+                    self.handle_datagram_timeout(now, id)
+                }
                 Some(Kind::Tcp(_)) => self.handle_stream_timeout(now, id, scratch, link),
                 None => {}
             }
@@ -434,7 +442,7 @@ impl Relay {
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
         match self.flows.get(id).map(|flow| &flow.kind) {
             Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
-            Some(Kind::Echo(_) | Kind::Udp(_)) => drop(self.remove(id)),
+            Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => drop(self.remove(id)),
             None => {}
         }
     }
@@ -506,9 +514,9 @@ impl Flow {
         }
     }
 
-    /// Its socket, and what of it is of interest.
-    fn socket(&self) -> (RawFd, Interest) {
-        match &self.kind {
+    /// Its socket, if it has one of its own, and what of it is of interest.
+    fn socket(&self) -> Option<(RawFd, Interest)> {
+        Some(match &self.kind {
             // Every datagram that leaves would make a socket writable anew.
             Kind::Echo(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
             Kind::Udp(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
@@ -516,12 +524,21 @@ impl Flow {
                 flow.socket.as_fd().as_raw_fd(),
                 Interest::READABLE | Interest::WRITABLE,
             ),
+            Kind::Session(_) => return None,
+        })
+    }
+
+    fn session_mut(&mut self) -> Option<&mut UdpSession> {
+        match &mut self.kind {
+            Kind::Session(session) => Some(session),
+            Kind::Echo(_) | Kind::Tcp(_) | Kind::Udp(_) => None,
         }
     }
 
     fn deadline(&self, timeouts: &Timeouts) -> Instant {
         match &self.kind {
             Kind::Echo(flow) => flow.deadline(timeouts),
+            Kind::Session(session) => session.deadline(timeouts),
             Kind::Tcp(flow) => flow.connection.poll_timeout(),
             Kind::Udp(flow) => flow.deadline(timeouts),
         }
@@ -536,6 +553,7 @@ impl Flow {
     fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
         let activity = match &self.kind {
             Kind::Echo(flow) => flow.activity(),
+            Kind::Session(session) => session.activity(),
             Kind::Tcp(_) => return None,
             Kind::Udp(flow) => flow.activity(),
         };
@@ -545,7 +563,7 @@ impl Flow {
     fn outstanding_queries(&self) -> usize {
         match &self.kind {
             Kind::Udp(flow) => flow.outstanding_queries(),
-            Kind::Echo(_) | Kind::Tcp(_) => 0,
+            Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => 0,
         }
     }
 
@@ -556,6 +574,7 @@ impl Flow {
         };
         let (state, (sent, received), active, expires) = match &self.kind {
             Kind::Echo(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
+            Kind::Session(session) => of_datagrams(session.activity(), session.deadline(timeouts)),
             Kind::Udp(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
             Kind::Tcp(flow) => (
                 flow.connection.state_name(),
@@ -573,7 +592,7 @@ impl Flow {
             target: match &self.kind {
                 // It may be another resolver by now.
                 Kind::Udp(flow) => self.target.map(|_| flow.target()),
-                Kind::Echo(_) | Kind::Tcp(_) => self.target,
+                Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => self.target,
             },
             sent,
             received,

@@ -14,6 +14,7 @@ use socket2::Socket;
 use super::{
     Relay,
     host::Owner,
+    sessions,
     target::{is_link_local, is_possible},
 };
 use crate::{
@@ -177,6 +178,9 @@ impl Relay {
         })?;
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
+        if protocol == Protocol::Udp {
+            sessions::prepare(&socket, &bound)?;
+        }
         let id = self.published.next_listener();
         let token = link.token(SocketRole::Listener(id).id());
         link.registry().register(
