@@ -7,7 +7,7 @@
 //!
 //! Invariants: every flow is in the table once, has one host socket and one entry among the deadlines, and
 //! holds one lease of a descriptor and its part of its container's share; all are given back when it is
-//! removed. A flow's policy is decided when it begins and never again.
+//! removed. A client of a published UDP port has no socket and no lease: its listener has both. A flow's policy is decided when it begins and never again.
 
 mod admission;
 mod counters;
@@ -58,6 +58,7 @@ use counters::Counters;
 use deadlines::Deadlines;
 use host::Host;
 use published::Published;
+use sessions::{Sessions, UdpSession};
 use splices::Splices;
 use table::{Keyed, Shares, Table, Tuple};
 use target::{Refused, Target, Wish};
@@ -85,6 +86,7 @@ pub struct Relay {
     turns: VecDeque<SocketId>,
     /// The way in.
     published: Published,
+    sessions: Sessions,
     splices: Splices,
     /// Taken out while a packet of it is handled.
     reassembly: Option<Reassembly>,
@@ -127,6 +129,7 @@ struct Flow {
 )]
 enum Kind {
     Echo(EchoFlow),
+    Session(UdpSession),
     Tcp(TcpFlow),
     Udp(UdpFlow),
 }
@@ -178,6 +181,7 @@ impl Relay {
             unflushed: Vec::new(),
             turns: VecDeque::new(),
             published: Published::default(),
+            sessions: Sessions::default(),
             splices: Splices::default(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
             fragment_ids: FragmentIds::new(secret.hash_one(FRAGMENT_IDS) as u32),
@@ -310,6 +314,8 @@ impl Relay {
         match flow.kind {
             Kind::Echo(_) | Kind::Udp(_) => self.handle_datagram_ready(now, id, scratch, link),
             Kind::Tcp(_) => self.handle_stream_ready(now, id, readiness, scratch, link),
+            // Its listener is ready instead.
+            Kind::Session(_) => {}
         }
     }
 
@@ -373,7 +379,9 @@ impl Relay {
         self.resume_listeners(now);
         while let Some(id) = self.deadlines.take_due(now) {
             match self.flows.get(id).map(|flow| &flow.kind) {
-                Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
+                Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => {
+                    self.handle_datagram_timeout(now, id)
+                }
                 Some(Kind::Tcp(_)) => self.handle_stream_timeout(now, id, scratch, link),
                 None => {}
             }
@@ -459,7 +467,7 @@ impl Relay {
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
         match self.flows.get(id).map(|flow| &flow.kind) {
             Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
-            Some(Kind::Echo(_) | Kind::Udp(_)) => drop(self.remove(id)),
+            Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => drop(self.remove(id)),
             None => {}
         }
     }
@@ -547,9 +555,9 @@ impl Flow {
         }
     }
 
-    /// Its socket, and what of it is of interest.
-    fn socket(&self) -> (RawFd, Interest) {
-        match &self.kind {
+    /// Its socket, if it has one of its own, and what of it is of interest.
+    fn socket(&self) -> Option<(RawFd, Interest)> {
+        Some(match &self.kind {
             // Every datagram that leaves would make a socket writable anew.
             Kind::Echo(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
             Kind::Udp(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
@@ -557,12 +565,21 @@ impl Flow {
                 flow.socket.as_fd().as_raw_fd(),
                 Interest::READABLE | Interest::WRITABLE,
             ),
+            Kind::Session(_) => return None,
+        })
+    }
+
+    fn session_mut(&mut self) -> Option<&mut UdpSession> {
+        match &mut self.kind {
+            Kind::Session(session) => Some(session),
+            Kind::Echo(_) | Kind::Tcp(_) | Kind::Udp(_) => None,
         }
     }
 
     fn deadline(&self, timeouts: &Timeouts) -> Instant {
         match &self.kind {
             Kind::Echo(flow) => flow.deadline(timeouts),
+            Kind::Session(session) => session.deadline(timeouts),
             Kind::Tcp(flow) => flow.connection.poll_timeout(),
             Kind::Udp(flow) => flow.deadline(timeouts),
         }
@@ -577,6 +594,7 @@ impl Flow {
     fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
         let activity = match &self.kind {
             Kind::Echo(flow) => flow.activity(),
+            Kind::Session(session) => session.activity(),
             Kind::Tcp(_) => return None,
             Kind::Udp(flow) => flow.activity(),
         };
@@ -586,7 +604,7 @@ impl Flow {
     fn outstanding_queries(&self) -> usize {
         match &self.kind {
             Kind::Udp(flow) => flow.outstanding_queries(),
-            Kind::Echo(_) | Kind::Tcp(_) => 0,
+            Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => 0,
         }
     }
 
@@ -597,6 +615,7 @@ impl Flow {
         };
         let (state, (sent, received), active, expires) = match &self.kind {
             Kind::Echo(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
+            Kind::Session(session) => of_datagrams(session.activity(), session.deadline(timeouts)),
             Kind::Udp(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
             Kind::Tcp(flow) => (
                 flow.connection.state_name(),
@@ -614,7 +633,7 @@ impl Flow {
             target: match &self.kind {
                 // It may be another resolver by now.
                 Kind::Udp(flow) => self.target.map(|_| flow.target()),
-                Kind::Echo(_) | Kind::Tcp(_) => self.target,
+                Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => self.target,
             },
             sent,
             received,

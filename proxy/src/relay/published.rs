@@ -19,6 +19,7 @@ use vswitch_wire::MacAddr;
 use super::{
     Relay,
     host::Owner,
+    sessions,
     target::{is_link_local, is_possible},
 };
 use crate::{
@@ -87,7 +88,7 @@ counters! {
 }
 
 /// Who comes, as the container is to see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shown {
     pub(super) protocol: Protocol,
     /// The container's end of the flow.
@@ -208,6 +209,13 @@ impl Relay {
         })?;
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
+        let is_udp = self
+            .published
+            .mapping(mapping)
+            .is_some_and(|mapping| mapping.spec.protocol == Protocol::Udp);
+        if is_udp {
+            sessions::prepare(&socket, &bound)?;
+        }
         let id = self.published.next_listener();
         let token = link.token(SocketRole::Listener(id).id());
         link.registry().register(
