@@ -107,6 +107,8 @@ struct Flow {
     station: MacAddr,
     /// Where the host socket leads if not to the tuple's other end.
     target: Option<SocketAddr>,
+    /// Whether that is a resolver of the host, in whose place another may come.
+    is_query: bool,
     began: Instant,
     /// Whose answer it counts as waiting for.
     pending: Pending,

@@ -11,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use socket2::Socket;
 use vswitch_wire::{Refusal, UdpHeader};
 
 use crate::{
@@ -54,13 +55,26 @@ impl UdpFlow {
     /// The kernel's, which [`errors::refusal`] explains.
     pub(crate) fn open(now: Instant, target: SocketAddr, source: &Source) -> io::Result<Self> {
         let socket = DatagramSocket::open(Service::Udp, target, source)?;
-        Ok(Self {
+        Ok(Self::new(now, socket, target))
+    }
+
+    /// A conversation with `target` by a socket that something else has made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn adopt(now: Instant, socket: Socket, target: SocketAddr) -> io::Result<Self> {
+        let socket = DatagramSocket::adopt(socket, target)?;
+        Ok(Self::new(now, socket, target))
+    }
+
+    fn new(now: Instant, socket: DatagramSocket, target: SocketAddr) -> Self {
+        Self {
             socket,
             target,
             queries: None,
             segmentation: Segmentation::Kernel,
             activity: Activity::new(now),
-        })
+        }
     }
 
     /// The container sends. Gives what it is to be told if that cannot go anywhere.

@@ -7,7 +7,7 @@ use vswitch_wire::Refusal;
 use super::{Answer, Arrival, Flow, Kind, Pending, Relay, table::Tuple, target::Target};
 use crate::{
     FlowId, Link, Scratch, datagram::Inbound, datagram_socket::Progress, echo::EchoFlow, errors,
-    link::SocketRole, listing::Protocol, payload::Packet, udp::UdpFlow,
+    link::SocketRole, listing::Protocol, payload::Packet, publish::SocketKind, udp::UdpFlow,
 };
 
 impl Relay {
@@ -136,6 +136,7 @@ impl Relay {
         let flow = Flow {
             tuple,
             station: arrival.station,
+            is_query: target.is_query(&tuple),
             target: match target {
                 Target::Itself => None,
                 Target::Host(address) | Target::Resolver(address) | Target::Published(_, address) => {
@@ -159,8 +160,14 @@ impl Relay {
         if let Target::Resolver(_) = target {
             return UdpFlow::open_query(now, &mut self.resolvers, source).map(Kind::Udp);
         }
-        let to = match *target {
-            Target::Host(address) | Target::Published(_, address) => address,
+        let to = match target {
+            Target::Published(reached, address) => match reached.take_socket(SocketKind::udp) {
+                Some(socket) => {
+                    return UdpFlow::adopt(now, socket.into(), reached.address).map(Kind::Udp);
+                }
+                None => *address,
+            },
+            Target::Host(address) => *address,
             Target::Itself | Target::Resolver(_) => tuple.remote,
         };
         match tuple.protocol {
@@ -174,7 +181,7 @@ impl Relay {
         let Some(flow) = self.flows.get_mut(id) else {
             return true;
         };
-        let is_query = flow.is_query();
+        let is_query = flow.is_query;
         let share = self.shares.of(flow.tuple.endpoint);
         if let Kind::Udp(flow) = &mut flow.kind {
             share.queries -= flow.expire_queries(now);

@@ -175,6 +175,7 @@ impl Relay {
             tuple,
             station,
             target: None,
+            is_query: false,
             began: now,
             pending: Pending::Container,
             unflushed: false,

@@ -177,6 +177,7 @@ impl Relay {
             tuple,
             station,
             target: Some(SocketAddr::new(ends.local.address, port)),
+            is_query: false,
             began: now,
             pending: Pending::No,
             unflushed: false,
