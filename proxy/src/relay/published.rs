@@ -72,7 +72,7 @@ pub(super) struct Door {
 counters! {
     /// What has come by a mapping since it was published.
     Counters {
-        /// Connections, or UDP clients, that were brought to the container.
+        /// Connections, or UDP clients, that were brought to the container; those of other containers included.
         accepted,
         /// The container refused, or did not answer in time.
         failed,
@@ -378,10 +378,15 @@ impl Published {
 impl Mapping {
     /// Every counter with the name that listings of mappings have.
     fn named_counters(&self) -> Vec<(&'static str, u64)> {
-        let counters = self.counters.iter();
+        let hairpins = self.hairpins.load(Ordering::Relaxed);
+        let counters = Counters {
+            accepted: self.counters.accepted + hairpins,
+            ..self.counters
+        };
+        let counters = counters.iter();
         let named = counters.map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count));
         named
-            .chain([("hairpins", self.hairpins.load(Ordering::Relaxed))])
+            .chain([("hairpins", hairpins)])
             .collect()
     }
 
