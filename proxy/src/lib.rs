@@ -8,6 +8,7 @@
 //!   out, through [`tcp::FlowIo`].
 //! - [`publish`] is the way in: published ports, whose clients come by the host's listening sockets.
 //! - [`splice`] moves streams from socket to socket, for clients on this host.
+//! - [`pktinfo`] is UDP sockets that many peers share.
 //! - [`config`] says what a network allows; [`listing`] what a flow looks like from outside.
 //!
 //! IDs such as R-TX-3 are requirements of the project's relay conformance reference; the tests carry them in
@@ -26,6 +27,7 @@ mod errors;
 pub mod link;
 pub mod listing;
 mod payload;
+pub mod pktinfo;
 pub mod publish;
 mod reassembly;
 pub mod relay;
