@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct Datagrams {
     listener: Socket,
     version: IpVersion,
+    /// Its address.
+    bound: IpAddr,
     container: SocketAddr,
     sessions: Vec<Option<Session>>,
     free: Vec<u32>,
@@ -58,9 +60,11 @@ impl Datagrams {
             _ => IpVersion::V4,
         };
         SharedSocket::new(listener.as_fd(), version).prepare()?;
+        let bound = listener.local_addr()?.as_socket().map(|bound| bound.ip());
         Ok(Self {
             listener,
             version,
+            bound: bound.unwrap_or(Ipv4Addr::UNSPECIFIED.into()).to_canonical(),
             container,
             sessions: Vec::new(),
             free: Vec::new(),
@@ -111,7 +115,8 @@ impl Datagrams {
             let slots = buffer.chunks_exact(SLOTS.stride);
             for ((datagram, local), slot) in received.iter().zip(locals).zip(slots).take(count) {
                 let Some(source) = datagram.source else { continue };
-                let local = local.unwrap_or_else(|| any_local(source));
+                // A broadcast, or it came before the socket was asked to tell.
+                let local = local.unwrap_or_else(|| any_local(self.bound, source));
                 if let Some(ends) = Ends::between(source, local)
                     && let Some(session) = self.renew(now, ends, registry)
                 {
@@ -245,11 +250,12 @@ impl Session {
     }
 }
 
-/// Who sent to many stations is answered from the address that the route chooses.
-fn any_local(peer: SocketAddr) -> Local {
+/// The address that answers leave from where none was told: the listener's, or the one that the route chooses.
+fn any_local(bound: IpAddr, peer: SocketAddr) -> Local {
     let address = match peer.ip().to_canonical() {
-        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        peer if peer.is_ipv4() == bound.is_ipv4() => bound,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
     Local {
         address,
