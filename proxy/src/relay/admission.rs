@@ -34,10 +34,20 @@ impl Relay {
 
     /// Makes sure that there is a place for another flow of the container, if need be by ending an idle one.
     pub(super) fn make_place(&mut self, now: Instant, endpoint: u32) -> bool {
+        self.make_place_among(now, endpoint, |_| true)
+    }
+
+    /// The same for a client of a published port. Only other clients make room: however many come, they do not end
+    /// what containers began.
+    pub(super) fn make_place_for_client(&mut self, now: Instant, endpoint: u32) -> bool {
+        self.make_place_among(now, endpoint, |flow| flow.mapping.is_some())
+    }
+
+    fn make_place_among(&mut self, now: Instant, endpoint: u32, may_go: impl Fn(&Flow) -> bool) -> bool {
         let limits = &self.config.limits;
         let is_own_full = self.shares.of(endpoint).flows >= limits.flows_per_endpoint;
         let is_full = is_own_full || self.flows.len() >= limits.flows;
-        let has_place = !is_full || self.evict(now, is_own_full.then_some(endpoint));
+        let has_place = !is_full || self.evict_among(now, is_own_full.then_some(endpoint), may_go);
         self.counters.limit_flows += u64::from(!has_place);
         has_place
     }
@@ -45,9 +55,13 @@ impl Relay {
     /// Ends the flow that is missed least, if there is one: of one container if it is named, else of the one
     /// that has most of them.
     pub(super) fn evict(&mut self, now: Instant, endpoint: Option<u32>) -> bool {
+        self.evict_among(now, endpoint, |_| true)
+    }
+
+    fn evict_among(&mut self, now: Instant, endpoint: Option<u32>, may_go: impl Fn(&Flow) -> bool) -> bool {
         let flows = &self.flows;
         let ranked = self.shares.candidates(endpoint).filter_map(|id| {
-            let flow = flows.get(id)?;
+            let flow = flows.get(id).filter(|flow| may_go(flow))?;
             Some((flow.dispensability(now)?, id))
         });
         let victim = ranked.max_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, id)| id);

@@ -13,6 +13,7 @@ mod network;
 mod open;
 mod options;
 mod out_of_order;
+mod published_udp;
 mod streams;
 mod timers;
 mod to_container;
