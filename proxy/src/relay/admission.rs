@@ -34,11 +34,13 @@ impl Relay {
 
     /// Makes sure that there is a place for another flow of the container, if need be by ending an idle one.
     pub(super) fn make_place(&mut self, now: Instant, endpoint: u32) -> bool {
-        self.make_place_among(now, endpoint, |_| true)
+        let has_place = self.make_place_among(now, endpoint, |_| true);
+        self.counters.limit_flows += u64::from(!has_place);
+        has_place
     }
 
     /// The same for a client of a published port. Only other clients make room: however many come, they do not end
-    /// what containers began.
+    /// what containers began. The mapping counts those that find none.
     pub(super) fn make_place_for_client(&mut self, now: Instant, endpoint: u32) -> bool {
         self.make_place_among(now, endpoint, |flow| flow.mapping.is_some())
     }
@@ -47,9 +49,7 @@ impl Relay {
         let limits = &self.config.limits;
         let is_own_full = self.shares.of(endpoint).flows >= limits.flows_per_endpoint;
         let is_full = is_own_full || self.flows.len() >= limits.flows;
-        let has_place = !is_full || self.evict_among(now, is_own_full.then_some(endpoint), may_go);
-        self.counters.limit_flows += u64::from(!has_place);
-        has_place
+        !is_full || self.evict_among(now, is_own_full.then_some(endpoint), may_go)
     }
 
     /// Ends the flow that is missed least, if there is one: of one container if it is named, else of the one

@@ -134,6 +134,7 @@ fn r_lim_2_clients_do_not_end_what_the_container_began() {
     assert_eq!(site.comes(client(3), "192.0.2.1"), None);
     assert_eq!(site.counters().refused_limit, 1);
     assert_eq!(site.relay.counters.evicted, 0);
+    assert_eq!(site.relay.shortages(), 0, "that is the containers' own");
     assert!(
         site.relay.make_place(site.now, ENDPOINT),
         "the container itself may"
