@@ -77,9 +77,11 @@ impl Relay {
             prefix,
             ..
         } = client;
-        let descriptors = &self.config.limits.descriptors;
-        let leases = descriptors.take().zip(descriptors.take());
-        let (Some((one, other)), true) = (leases, self.make_place(now, endpoint)) else {
+        let has_place = self.make_place_for_client(now, endpoint);
+        let leases = self
+            .lease_for_client(endpoint)
+            .zip(self.lease_for_client(endpoint));
+        let Some((one, other)) = leases.filter(|_| has_place) else {
             self.count_turned_away(mapping);
             super::inbound::reset(front);
             return Ok(());
@@ -114,7 +116,8 @@ impl Relay {
                     _descriptors: [one, other],
                 };
                 self.splices.insert(id, place);
-                self.shares.of(endpoint).flows += 1;
+                let share = self.shares.of(endpoint);
+                (share.flows, share.clients) = (share.flows + 1, share.clients + 1);
                 self.published.count_in(mapping);
                 self.advance_splice(now, id, Side::Front, READY);
             }
@@ -184,7 +187,8 @@ impl Relay {
         if summary.reset && summary.to_front == 0 && summary.to_back == 0 {
             self.count_failed(place.mapping);
         }
-        self.shares.of(place.endpoint).flows -= 1;
+        let share = self.shares.of(place.endpoint);
+        (share.flows, share.clients) = (share.flows - 1, share.clients - 1);
         self.published.count_out(place.mapping);
     }
 
