@@ -80,6 +80,8 @@ pub struct Limits {
     pub pending: usize,
     /// The same of one container (R-LIM-1).
     pub pending_per_endpoint: usize,
+    /// Connections of clients of published ports that wait for one container's answer (R-IN-5).
+    pub initiating_per_endpoint: usize,
     /// New flows of one container per second, and at once (R-LIM-1).
     pub new_per_second: u32,
     /// DNS queries of one container that wait for an answer (R-DNS-3).
@@ -100,6 +102,7 @@ impl Limits {
             flows_per_endpoint: 16_384,
             pending: 1024,
             pending_per_endpoint: 256,
+            initiating_per_endpoint: 1024,
             new_per_second: 500,
             queries_per_endpoint: 256,
             reassembly_bytes: 4 << 20,

@@ -58,7 +58,7 @@ use deadlines::Deadlines;
 use host::Host;
 use published::Published;
 use table::{Keyed, Shares, Table, Tuple};
-use target::Refused;
+use target::{Refused, Target, Wish};
 use tcp::Owed;
 use time_wait::TimeWait;
 
@@ -103,8 +103,8 @@ struct Flow {
     /// Where the host socket leads if not to the tuple's other end.
     target: Option<SocketAddr>,
     began: Instant,
-    /// Whether it counts as waiting for the host's connect.
-    pending: bool,
+    /// Whose answer it counts as waiting for.
+    pending: Pending,
     /// Waits in [`Relay::unflushed`] and [`Relay::turns`].
     unflushed: bool,
     turn: bool,
@@ -126,6 +126,17 @@ enum Kind {
     Echo(EchoFlow),
     Tcp(TcpFlow),
     Udp(UdpFlow),
+}
+
+/// Whose answer a connection waits for before it is one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pending {
+    /// The container's: it is a client's of a published port.
+    Container,
+    /// The host's connect.
+    Host,
+    /// Nobody's.
+    No,
 }
 
 /// How a packet came, beside what it is.
@@ -340,6 +351,7 @@ impl Relay {
             .chain(reassembly)
             .chain(self.time_wait.poll_timeout())
             .chain(self.owed_at)
+            .chain(self.published.resume_at())
             .min()
     }
 
@@ -350,6 +362,7 @@ impl Relay {
         }
         self.time_wait.expire(now);
         self.send_owed(now, scratch, link);
+        self.resume_listeners(now);
         while let Some(id) = self.deadlines.take_due(now) {
             match self.flows.get(id).map(|flow| &flow.kind) {
                 Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
@@ -367,6 +380,7 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
+        self.close_mappings_of(endpoint);
         let of_endpoint = self
             .flows
             .iter()
@@ -437,6 +451,22 @@ impl Relay {
             Some(Kind::Echo(_) | Kind::Udp(_)) => drop(self.remove(id)),
             None => {}
         }
+    }
+
+    /// Where a new flow of a container leads.
+    fn target(&mut self, now: Instant, hop: Hop, tuple: &Tuple) -> Result<Target, Refused> {
+        let wish = Wish {
+            protocol: tuple.protocol,
+            hop,
+            remote: tuple.remote,
+        };
+        wish.target(&mut target::Around {
+            now,
+            policy: &self.config.policy,
+            host: &mut self.host,
+            resolver: self.resolvers.first(),
+            published: &self.config.published,
+        })
     }
 
     fn count_bad(&mut self, error: Malformed) -> Option<Refusal> {

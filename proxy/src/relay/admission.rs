@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 
-use super::{Flow, Relay};
+use super::{Flow, Pending, Relay};
 use crate::{FlowId, Link, config::Lease, link::SocketRole};
 
 impl Relay {
@@ -74,9 +74,16 @@ impl Relay {
         }
         self.counters.flows += 1;
         self.shares.of(flow.tuple.endpoint).flows += 1;
-        if flow.pending {
-            self.pending += 1;
-            self.shares.of(flow.tuple.endpoint).pending += 1;
+        match flow.pending {
+            Pending::Container => self.shares.of(flow.tuple.endpoint).initiating += 1,
+            Pending::Host => {
+                self.pending += 1;
+                self.shares.of(flow.tuple.endpoint).pending += 1;
+            }
+            Pending::No => {}
+        }
+        if let Some(mapping) = flow.mapping {
+            self.published.count_in(mapping);
         }
         let (deadline, endpoint) = (flow.deadline(&self.config.timeouts), flow.tuple.endpoint);
         let is_evictable = flow.is_evictable();
@@ -92,8 +99,9 @@ impl Relay {
     /// Takes a flow out of everything. Its socket leaves the poll set when it is closed.
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
         let flow = self.flows.remove(id)?;
-        if flow.pending {
-            self.count_connected(flow.tuple.endpoint);
+        self.count_answered(flow.tuple.endpoint, flow.pending);
+        if let Some(mapping) = flow.mapping {
+            self.published.count_out(mapping);
         }
         self.deadlines.remove(id);
         let share = self.shares.of(flow.tuple.endpoint);
@@ -113,10 +121,16 @@ impl Relay {
         }
     }
 
-    /// A connect of the container is no longer pending.
-    pub(super) fn count_connected(&mut self, endpoint: u32) {
-        self.pending -= 1;
-        self.shares.of(endpoint).pending -= 1;
+    /// A connection of the container waits no longer.
+    pub(super) fn count_answered(&mut self, endpoint: u32, pending: Pending) {
+        match pending {
+            Pending::Container => self.shares.of(endpoint).initiating -= 1,
+            Pending::Host => {
+                self.pending -= 1;
+                self.shares.of(endpoint).pending -= 1;
+            }
+            Pending::No => {}
+        }
     }
 }
 

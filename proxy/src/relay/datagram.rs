@@ -4,11 +4,7 @@ use std::{io, net::SocketAddr, time::Instant};
 
 use vswitch_wire::Refusal;
 
-use super::{
-    Answer, Arrival, Flow, Kind, Relay,
-    table::Tuple,
-    target::{Target, Wish},
-};
+use super::{Answer, Arrival, Flow, Kind, Pending, Relay, table::Tuple, target::Target};
 use crate::{
     FlowId, Link, Scratch, datagram::Inbound, datagram_socket::Progress, echo::EchoFlow, errors,
     link::SocketRole, listing::Protocol, payload::Packet, udp::UdpFlow,
@@ -106,16 +102,10 @@ impl Relay {
         tuple: Tuple,
         link: &mut impl Link,
     ) -> Result<FlowId, Option<Refusal>> {
-        let wish = Wish {
-            protocol: tuple.protocol,
-            hop: arrival.hop,
-            remote: tuple.remote,
-        };
         if !self.admit(now, arrival.endpoint) {
             return Err(None);
         }
-        let resolver = self.resolvers.first();
-        let target = match wish.target(now, &self.config.policy, &mut self.host, resolver) {
+        let target = match self.target(now, arrival.hop, &tuple) {
             Ok(target) => target,
             Err(refused) => {
                 return Err(match self.answer_to(refused) {
@@ -144,10 +134,12 @@ impl Relay {
             station: arrival.station,
             target: match target {
                 Target::Itself => None,
-                Target::Host(address) | Target::Resolver(address) => Some(address),
+                Target::Host(address) | Target::Resolver(address) | Target::Published(_, address) => {
+                    Some(address)
+                }
             },
             began: now,
-            pending: false,
+            pending: Pending::No,
             unflushed: false,
             turn: false,
             evictable_place: None,
@@ -164,8 +156,8 @@ impl Relay {
             return UdpFlow::open_query(now, &mut self.resolvers, source).map(Kind::Udp);
         }
         let to = match *target {
-            Target::Host(address) => address,
-            _ => tuple.remote,
+            Target::Host(address) | Target::Published(_, address) => address,
+            Target::Itself | Target::Resolver(_) => tuple.remote,
         };
         match tuple.protocol {
             Protocol::Icmp | Protocol::Icmpv6 => EchoFlow::open(now, to, source).map(Kind::Echo),

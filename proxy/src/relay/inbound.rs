@@ -1,9 +1,30 @@
-//! TCP clients of published ports (R-IN).
+//! TCP clients of published ports: from the host's listening socket to the container (R-IN).
 
-use std::time::Instant;
+use std::{
+    hash::BuildHasher,
+    io,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
-use super::Relay;
-use crate::{Link, Scratch, link::ListenerId, listing::Protocol};
+use rustix::net::SocketFlags;
+use socket2::Socket;
+
+use super::{
+    Flow, Kind, Pending, Relay,
+    host::Owner,
+    published::{Mapping, Shown},
+    table::Tuple,
+};
+use crate::{
+    Link, Scratch,
+    link::{ListenerId, SocketRole},
+    listing::Protocol,
+    publish::MappingId,
+    stream::{Attempt, HostSocket, TcpFlow},
+    tcp::Connection,
+};
 
 impl Relay {
     /// Somebody is at a listener.
@@ -24,8 +45,230 @@ impl Relay {
             .mapping(mapping)
             .map(|mapping| mapping.spec.protocol)
         {
+            Some(Protocol::Tcp) => self.accept_clients(now, id, scratch, link),
             Some(Protocol::Udp) => self.handle_udp_listener(now, id, scratch, link),
-            _ => {}
+            Some(Protocol::Icmp | Protocol::Icmpv6) | None => {}
+        }
+    }
+
+    /// Accepts some of those who wait.
+    fn accept_clients(&mut self, now: Instant, id: ListenerId, scratch: &mut Scratch, link: &mut impl Link) {
+        for _ in 0..ACCEPTED_AT_ONCE {
+            let Some(door) = self.published.door(id) else {
+                return;
+            };
+            match accept(&door.socket) {
+                Ok((socket, client)) => {
+                    let mapping = door.mapping;
+                    let client = Client {
+                        listener: id,
+                        mapping,
+                        address: client,
+                    };
+                    if let Err(turned_away) = self.take_client(now, client, socket, scratch, link) {
+                        reset(turned_away);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // accept(2): errors that were pending on the new connection, which is gone.
+                Err(error) if !is_shortage(&error) => {}
+                Err(_) => {
+                    // R-LIM-2: asking again at once would spin. Those who wait stay in the kernel's queue.
+                    self.counters.no_descriptor += 1;
+                    return self.published.pause(now + PAUSE, id);
+                }
+            }
+        }
+        if let Some(door) = self.published.door_mut(id)
+            && !std::mem::replace(&mut door.turn, true)
+        {
+            self.turns.push_back(SocketRole::Listener(id).id());
+        }
+    }
+
+    /// Brings a client to its container. The error is its socket, to be reset: whoever is not let in hears so at
+    /// once (R-IN-5).
+    fn take_client(
+        &mut self,
+        now: Instant,
+        client: Client,
+        socket: Socket,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Result<(), Socket> {
+        let ip = client.address.ip();
+        let is_local = self.is_local(now, ip);
+        let Some((door, mapping)) = self.published.entrance(client.listener) else {
+            return Err(socket);
+        };
+        // The kernel drops packets from elsewhere to its loopback addresses, but `route_localnet` lets them in
+        // (CVE-2020-8558).
+        let is_forged = door.bound.address.ip().is_loopback() && !is_local;
+        if is_forged {
+            mapping.counters.refused_allow += 1;
+        }
+        if is_forged || !mapping.admit(now, ip) {
+            return Err(socket);
+        }
+        let prefix = match mapping.spec.rules.proxy_protocol {
+            None => Vec::new(),
+            Some(version) => match socket.local_addr().ok().and_then(|address| address.as_socket()) {
+                Some(server) => version.header(client.address, canonical(server)),
+                None => return Err(socket),
+            },
+        };
+        self.inject(now, client, (socket, prefix), scratch, link)
+    }
+
+    /// Carries a client's connection to the container in frames.
+    fn inject(
+        &mut self,
+        now: Instant,
+        client: Client,
+        (socket, prefix): (Socket, Vec<u8>),
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Result<(), Socket> {
+        let shown = self.shown(now, client.listener, client.address.ip());
+        let Some((endpoint, station)) = self.published.mapping(client.mapping).map(Mapping::station) else {
+            return Err(socket);
+        };
+        let limits = &self.config.limits;
+        let has_room = self.shares.of(endpoint).initiating < limits.initiating_per_endpoint;
+        let tuple = match shown {
+            Some(shown) if has_room => self.free_tuple(endpoint, shown, client.address.port()),
+            _ => None,
+        };
+        let (Some(tuple), true) = (tuple, self.make_place(now, endpoint)) else {
+            self.count_turned_away(client.mapping);
+            return Err(socket);
+        };
+        let Some(descriptor) = self.lease(now, endpoint) else {
+            self.count_turned_away(client.mapping);
+            return Err(socket);
+        };
+        let Ok(socket) = HostSocket::adopt(socket, prefix) else {
+            // The client has gone already.
+            return Ok(());
+        };
+        self.time_wait.remove(&tuple);
+        let settings = self.settings(now, &tuple);
+        let flow = Flow {
+            tuple,
+            station,
+            target: None,
+            began: now,
+            pending: Pending::Container,
+            unflushed: false,
+            turn: false,
+            evictable_place: None,
+            mapping: Some(client.mapping),
+            kind: Kind::Tcp(TcpFlow {
+                connection: Connection::inbound(now, settings),
+                socket,
+                attempt: Attempt::new(now),
+            }),
+            _descriptor: Some(descriptor),
+        };
+        match self.insert(flow, link) {
+            Some(id) => {
+                self.with_stream(now, id, scratch, link, |connection, io| {
+                    connection.initiate(now, io);
+                });
+            }
+            None => self.count_turned_away(client.mapping),
+        }
+        Ok(())
+    }
+
+    /// Whether somebody with that address is on this host. Who may be remote is not taken for local
+    /// (CVE-2021-20199).
+    pub(super) fn is_local(&mut self, now: Instant, client: IpAddr) -> bool {
+        client.is_loopback() || self.host.known_owner(now, client) == Some(Owner::Host)
+    }
+
+    /// Ends of a flow that no other has: the client's own port if it is free. It is not where one address stands for
+    /// several clients, or where a client comes by two ports that lead to the same one of the container.
+    pub(super) fn free_tuple(&self, endpoint: u32, shown: Shown, port: u16) -> Option<Tuple> {
+        let mut tuple = Tuple {
+            endpoint,
+            protocol: shown.protocol,
+            container: shown.container,
+            remote: SocketAddr::new(shown.remote, port),
+        };
+        for attempt in 0..PORTS_TRIED {
+            if port != 0 && self.flows.find(&tuple).is_none() {
+                return Some(tuple);
+            }
+            // Unpredictable, and for the same client the same as long as it is free.
+            let hash = self.secret.hash_one((&tuple, attempt));
+            tuple.remote.set_port(UNPRIVILEGED | hash as u16);
+        }
+        None
+    }
+
+    /// The container has refused a client, or kept silent for too long.
+    pub(super) fn count_failed(&mut self, mapping: MappingId) {
+        if let Some(mapping) = self.published.mapping_mut(mapping) {
+            mapping.counters.failed += 1;
+        }
+    }
+
+    /// There was no room for a client.
+    pub(super) fn count_turned_away(&mut self, mapping: MappingId) {
+        if let Some(mapping) = self.published.mapping_mut(mapping) {
+            mapping.counters.refused_limit += 1;
         }
     }
 }
+
+/// Who has come, and by what.
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    listener: ListenerId,
+    mapping: MappingId,
+    address: SocketAddr,
+}
+
+fn accept(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, address): (OwnedFd, _) = rustix::net::acceptfrom_with(listener, flags)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    // Without an address the connection is gone.
+    let address = address.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket.into(), canonical(address)))
+}
+
+/// IPv4 clients of a socket of both versions are IPv4 clients (R-IN-6).
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// R-IN-2: the client sees a reset, not the end of a stream.
+fn reset(socket: Socket) {
+    // It is closed either way.
+    let _ = socket.set_linger(Some(Duration::ZERO));
+}
+
+/// Whether the host is short of descriptors or memory for now.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// Connections accepted at a listener before the next socket's turn (R-IN-5).
+const ACCEPTED_AT_ONCE: u32 = 16;
+
+/// How long nobody is accepted when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Ports looked at for one client.
+const PORTS_TRIED: u32 = 64;
+
+/// Substitute ports are all at least this: below 1024 a port means privilege to some servers.
+const UNPRIVILEGED: u16 = 0x8000;

@@ -126,6 +126,8 @@ pub(super) struct Share {
     pub(super) flows: usize,
     /// TCP connections that wait for the host's connect.
     pub(super) pending: usize,
+    /// Clients' connections that wait for the container's answer.
+    pub(super) initiating: usize,
     /// DNS queries that wait for an answer.
     pub(super) queries: usize,
     /// Flows that nothing has answered yet.
@@ -143,6 +145,7 @@ impl Share {
         Self {
             flows: 0,
             pending: 0,
+            initiating: 0,
             queries: 0,
             new: Allowance::per_second(new_per_second),
             strays: Allowance::per_second(STRAYS_PER_SECOND),

@@ -8,6 +8,7 @@ mod segment;
 mod acceptance;
 mod closing;
 mod from_container;
+mod inbound;
 mod limits;
 mod network;
 mod open;
