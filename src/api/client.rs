@@ -158,7 +158,7 @@ impl Client {
         self.send(Method::DELETE, &path, Bytes::new()).await.map(drop)
     }
 
-    /// Publishes ports of a sandbox, all or none.
+    /// Publishes ports of a running sandbox.
     pub async fn publish_ports(
         &self,
         name: &str,
@@ -168,7 +168,7 @@ impl Client {
         self.post(&path, wish).await
     }
 
-    /// Takes published ports of a sandbox back, all or none.
+    /// Takes published ports of a sandbox back.
     pub async fn unpublish_ports(&self, name: &str, wish: &PortsUnpublish) -> Result<(), ClientError> {
         let path = format!("/vswitch/v1/sandboxes/{}/ports", segment(name));
         self.send(Method::DELETE, &path, encode(wish)?).await.map(drop)

@@ -143,6 +143,7 @@ pub(super) fn container(state: &State, sandbox: &Sandbox) -> Container {
         host_config: host_config(state, sandbox),
         config: ContainerConfig {
             hostname: sandbox.hostname.clone(),
+            exposed_ports: BTreeMap::new(),
             image: String::new(),
             labels: StringMap::new(),
         },
@@ -263,6 +264,7 @@ fn host_config(state: &State, sandbox: &Sandbox) -> HostConfig {
     HostConfig {
         network_mode,
         auto_remove: sandbox.auto_remove,
+        port_bindings: None,
     }
 }
 

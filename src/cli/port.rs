@@ -8,8 +8,6 @@ use std::{
     net::IpAddr,
 };
 
-use serde_json::Value;
-
 use super::{
     args::{ContainerPort, PortArgs, PublishArgs, UnpublishArgs},
     failure::{Failure, warn},
@@ -19,7 +17,7 @@ use super::{
 use crate::{
     api::{
         client::Client,
-        types::{PortEntry, PortsPublish, PortsUnpublish},
+        types::{PortBinding, PortBindings, PortEntry, PortsPublish, PortsUnpublish},
     },
     model::PortMapping,
 };
@@ -119,11 +117,10 @@ fn refused(counters: &BTreeMap<String, u64>) -> String {
 }
 
 /// `80/tcp -> 0.0.0.0:8080`, of Docker's map.
-fn lines(published: &BTreeMap<String, Value>) -> Vec<String> {
-    let lines = published.iter().flat_map(|(port, hosts)| {
-        host_ends(hosts)
-            .into_iter()
-            .map(move |host| format!("{port} -> {host}"))
+fn lines(published: &PortBindings) -> Vec<String> {
+    let lines = published.iter().flat_map(|(port, bindings)| {
+        let bindings = bindings.iter().flatten();
+        bindings.map(move |binding| format!("{port} -> {}", host_end(binding)))
     });
     lines.collect()
 }
@@ -138,18 +135,13 @@ fn mapping_lines(mappings: &[PortMapping]) -> Vec<String> {
     lines.collect()
 }
 
-fn addresses(published: &BTreeMap<String, Value>, port: &ContainerPort) -> Vec<String> {
-    let key = format!("{}/{}", port.port, port.protocol);
-    published.get(&key).map(host_ends).unwrap_or_default()
+fn addresses(published: &PortBindings, port: &ContainerPort) -> Vec<String> {
+    let bindings = published.get(&format!("{}/{}", port.port, port.protocol));
+    bindings.into_iter().flatten().flatten().map(host_end).collect()
 }
 
-/// Docker's `[{"HostIp": …, "HostPort": …}]`, or null for a port that is known but not published.
-fn host_ends(hosts: &Value) -> Vec<String> {
-    let ends = hosts.as_array().into_iter().flatten().map(|host| {
-        let text = |key| host[key].as_str().unwrap_or_default();
-        join(text("HostIp"), text("HostPort"))
-    });
-    ends.collect()
+fn host_end(binding: &PortBinding) -> String {
+    join(&binding.host_ip, &binding.host_port)
 }
 
 /// An address and ports, IPv6 in brackets.

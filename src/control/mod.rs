@@ -28,6 +28,7 @@ pub use self::{
     host_routes::host_prefixes,
     networks::{Created, PruneError},
     pools::{InvalidPool, SubnetPool},
+    ports::{InheritedSockets, PortError},
     routes::route_gateway,
     sandboxes::Caller,
     signals::{Stopped, parse_signal},
@@ -58,6 +59,7 @@ mod lifetime;
 mod network_plan;
 mod networks;
 mod pools;
+mod ports;
 mod routes;
 mod sandboxes;
 mod signals;

@@ -84,7 +84,8 @@ fn sandboxes_are_listed_with_process_and_addresses() {
         ),
         summary("quiet_heron", 0, json!({})),
     ];
-    rows[0].ports = vec![json!({"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"})];
+    let port = json!({"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"});
+    rows[0].ports = vec![serde_json::from_value(port).expect("this is a port")];
     assert_eq!(
         printed(|out| sandboxes(out, &rows, false)),
         "SANDBOX ID     NAME          PID    NETWORKS                                  STATUS         PORTS\n\

@@ -1,52 +1,34 @@
 //! Docker's way to write a container's ports in one column.
 
-use serde::Deserialize;
-use serde_json::Value;
-
 use super::join;
-
-/// One of Docker's ports of a container.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Port {
-    // The order of the members is that of `docker ps`.
-    private_port: u16,
-    #[serde(rename = "IP", default)]
-    ip: String,
-    #[serde(default)]
-    public_port: u16,
-    #[serde(rename = "Type")]
-    protocol: String,
-}
+use crate::api::types::Port;
 
 /// Consecutive ports of the same address and protocol that have the same number on both sides.
 #[derive(Debug)]
-struct Group {
-    ip: String,
-    protocol: String,
+struct Group<'a> {
+    ip: &'a str,
+    transport: &'a str,
     first: u16,
     last: u16,
 }
 
 /// `0.0.0.0:80-81->80-81/tcp, 0.0.0.0:8080->90/tcp`: ports that keep their number are folded into ranges, others are
 /// written singly behind them. As in docker/cli, `cli/command/formatter/container.go`.
-pub fn folded(ports: &[Value]) -> String {
-    let mut ports: Vec<Port> = ports
-        .iter()
-        .filter_map(|port| Port::deserialize(port).ok())
-        .collect();
-    ports.sort();
-    let (mut texts, mut open, mut moved) = (Vec::new(), Vec::<Group>::new(), Vec::new());
+pub fn folded(ports: &[Port]) -> String {
+    let mut ports: Vec<&Port> = ports.iter().collect();
+    ports.sort_by_key(|port| (port.private_port, &port.ip, port.public_port, &port.transport));
+    let (mut texts, mut open, mut moved) = (Vec::new(), Vec::<Group<'_>>::new(), Vec::new());
     for port in ports {
-        if !port.ip.is_empty() && port.public_port != port.private_port {
-            let host = join(&port.ip, &port.public_port.to_string());
-            moved.push(format!("{host}->{}/{}", port.private_port, port.protocol));
+        let (ip, transport) = (port.ip.as_deref().unwrap_or_default(), &*port.transport);
+        if !ip.is_empty() && port.public_port != Some(port.private_port) {
+            let host = join(ip, &port.public_port.unwrap_or_default().to_string());
+            moved.push(format!("{host}->{}/{transport}", port.private_port));
             continue;
         }
         let number = port.private_port;
         let known = open
             .iter_mut()
-            .find(|group| group.ip == port.ip && group.protocol == port.protocol);
+            .find(|group| (group.ip, group.transport) == (ip, transport));
         match known {
             Some(group) if group.last.checked_add(1) == Some(number) => group.last = number,
             Some(group) => {
@@ -54,8 +36,8 @@ pub fn folded(ports: &[Value]) -> String {
                 (group.first, group.last) = (number, number);
             }
             None => open.push(Group {
-                ip: port.ip,
-                protocol: port.protocol,
+                ip,
+                transport,
                 first: number,
                 last: number,
             }),
@@ -66,15 +48,15 @@ pub fn folded(ports: &[Value]) -> String {
     texts.join(", ")
 }
 
-impl Group {
+impl Group<'_> {
     fn text(&self) -> String {
         let ports = match self.first == self.last {
             true => self.first.to_string(),
             false => format!("{}-{}", self.first, self.last),
         };
-        match self.ip.as_str() {
-            "" => format!("{ports}/{}", self.protocol),
-            ip => format!("{}->{ports}/{}", join(ip, &ports), self.protocol),
+        match self.ip {
+            "" => format!("{ports}/{}", self.transport),
+            ip => format!("{}->{ports}/{}", join(ip, &ports), self.transport),
         }
     }
 }
@@ -86,7 +68,7 @@ mod tests {
     use super::*;
 
     /// `container[/udp][ ip host]`.
-    fn ports(texts: &[&str]) -> Vec<Value> {
+    fn ports(texts: &[&str]) -> Vec<Port> {
         let port = |text: &&str| {
             let mut words = text.split(' ');
             let (port, protocol) = words
@@ -98,7 +80,7 @@ mod tests {
                 value["IP"] = ip.into();
                 value["PublicPort"] = host.parse::<u16>().expect("a number").into();
             }
-            value
+            serde_json::from_value(value).expect("this is a port")
         };
         texts.iter().map(port).collect()
     }
@@ -180,13 +162,5 @@ mod tests {
         ] {
             assert_eq!(folded(&ports(given)), wanted, "{what}");
         }
-    }
-
-    #[test]
-    fn what_is_no_port_is_left_out() {
-        assert_eq!(
-            folded(&[json!(null), json!({"PrivatePort": 70_000, "Type": "tcp"})]),
-            ""
-        );
     }
 }

@@ -8,19 +8,17 @@ fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
     String::from_utf8(out).expect("printers write UTF-8")
 }
 
-fn published() -> BTreeMap<String, Value> {
+fn published() -> PortBindings {
     let both =
         |port: &str| json!([{"HostIp": "::", "HostPort": port}, {"HostIp": "0.0.0.0", "HostPort": port}]);
-    BTreeMap::from([
-        ("443/tcp".to_owned(), both("8443")),
-        (
-            "53/udp".to_owned(),
-            json!([{"HostIp": "127.0.0.1", "HostPort": "5353"}]),
-        ),
-        ("80/tcp".to_owned(), both("8080")),
-        ("90/tcp".to_owned(), Value::Null),
-        ("91/tcp".to_owned(), json!([])),
-    ])
+    let published = json!({
+        "443/tcp": both("8443"),
+        "53/udp": [{"HostIp": "127.0.0.1", "HostPort": "5353"}],
+        "80/tcp": both("8080"),
+        "90/tcp": null,
+        "91/tcp": []
+    });
+    serde_json::from_value(published).expect("these are ports")
 }
 
 #[test]
