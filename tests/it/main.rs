@@ -14,6 +14,7 @@ mod idle;
 mod isolation;
 mod outbound;
 mod policy;
+mod published;
 mod refusals;
 mod resolvers;
 mod restart;
