@@ -9,7 +9,8 @@ pub struct FlowView {
     pub endpoint: u32,
     /// Protocol.
     pub protocol: Protocol,
-    /// State of the flow in the words of `conntrack`: `SYN_SENT`, `ESTABLISHED`, `UNREPLIED`, …
+    /// State of the flow in the words of `conntrack`: `SYN_SENT`, `ESTABLISHED`, `UNREPLIED`, …; `SPLICED` for a client
+    /// on this host whose socket is joined to one in the container's namespace.
     pub state: &'static str,
     /// The container's end; an echo flow has its identifier as port.
     pub container: SocketAddr,
@@ -25,7 +26,7 @@ pub struct FlowView {
     pub age: Duration,
     /// Since anything last moved.
     pub idle: Duration,
-    /// Until the flow ends by itself if nothing moves.
+    /// Until the flow ends by itself if nothing moves; zero for one that does not, while both ends are there.
     pub timeout: Duration,
 }
 

@@ -7,7 +7,7 @@
 //!
 //! Invariants: every flow is in the table once, has one host socket and one entry among the deadlines, and
 //! holds one lease of a descriptor and its part of its container's share; all are given back when it is
-//! removed. A flow's policy is decided when it begins and never again.
+//! removed. A client of a published UDP port has no socket and no lease: its listener has both. A flow's policy is decided when it begins and never again.
 
 mod admission;
 mod counters;
@@ -18,6 +18,7 @@ mod inbound;
 mod published;
 mod resolve;
 mod sessions;
+mod splices;
 mod table;
 mod target;
 mod tcp;
@@ -57,6 +58,8 @@ use counters::Counters;
 use deadlines::Deadlines;
 use host::Host;
 use published::Published;
+use sessions::{Sessions, UdpSession};
+use splices::Splices;
 use table::{Keyed, Shares, Table, Tuple};
 use target::{Refused, Target, Wish};
 use tcp::Owed;
@@ -83,6 +86,8 @@ pub struct Relay {
     turns: VecDeque<SocketId>,
     /// The way in.
     published: Published,
+    sessions: Sessions,
+    splices: Splices,
     /// Taken out while a packet of it is handled.
     reassembly: Option<Reassembly>,
     fragment_ids: FragmentIds,
@@ -102,6 +107,8 @@ struct Flow {
     station: MacAddr,
     /// Where the host socket leads if not to the tuple's other end.
     target: Option<SocketAddr>,
+    /// Whether that is a resolver of the host, in whose place another may come.
+    is_query: bool,
     began: Instant,
     /// Whose answer it counts as waiting for.
     pending: Pending,
@@ -124,6 +131,7 @@ struct Flow {
 )]
 enum Kind {
     Echo(EchoFlow),
+    Session(UdpSession),
     Tcp(TcpFlow),
     Udp(UdpFlow),
 }
@@ -175,6 +183,8 @@ impl Relay {
             unflushed: Vec::new(),
             turns: VecDeque::new(),
             published: Published::default(),
+            sessions: Sessions::default(),
+            splices: Splices::default(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
             fragment_ids: FragmentIds::new(secret.hash_one(FRAGMENT_IDS) as u32),
             counters: Counters::default(),
@@ -290,7 +300,7 @@ impl Relay {
         match SocketRole::of(id) {
             SocketRole::Flow(id) => self.handle_flow_ready(now, id, readiness, scratch, link),
             SocketRole::Listener(id) => self.handle_listener_ready(now, id, scratch, link),
-            SocketRole::Splice(..) => {}
+            SocketRole::Splice(id, side) => self.advance_splice(now, id, side, readiness),
         }
     }
 
@@ -306,6 +316,8 @@ impl Relay {
         match flow.kind {
             Kind::Echo(_) | Kind::Udp(_) => self.handle_datagram_ready(now, id, scratch, link),
             Kind::Tcp(_) => self.handle_stream_ready(now, id, readiness, scratch, link),
+            // Its listener is ready instead.
+            Kind::Session(_) => {}
         }
     }
 
@@ -328,10 +340,14 @@ impl Relay {
     pub fn take_turns(&mut self, now: Instant, most: usize, scratch: &mut Scratch, link: &mut impl Link) {
         for _ in 0..self.turns.len().min(most) {
             let Some(id) = self.turns.pop_front() else { return };
-            if let SocketRole::Flow(id) = SocketRole::of(id)
-                && let Some(flow) = self.flows.get_mut(id)
-            {
-                flow.turn = false;
+            match SocketRole::of(id) {
+                SocketRole::Flow(id) => {
+                    if let Some(flow) = self.flows.get_mut(id) {
+                        flow.turn = false;
+                    }
+                }
+                SocketRole::Splice(id, _) => self.clear_splice_turn(id),
+                SocketRole::Listener(_) => {}
             }
             let readable = Readiness {
                 readable: true,
@@ -365,7 +381,9 @@ impl Relay {
         self.resume_listeners(now);
         while let Some(id) = self.deadlines.take_due(now) {
             match self.flows.get(id).map(|flow| &flow.kind) {
-                Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
+                Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => {
+                    self.handle_datagram_timeout(now, id)
+                }
                 Some(Kind::Tcp(_)) => self.handle_stream_timeout(now, id, scratch, link),
                 None => {}
             }
@@ -381,6 +399,7 @@ impl Relay {
         link: &mut impl Link,
     ) {
         self.close_mappings_of(endpoint);
+        self.abort_splices_to(endpoint);
         let of_endpoint = self
             .flows
             .iter()
@@ -398,6 +417,7 @@ impl Relay {
 
     /// Ends all flows.
     pub fn remove_all(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        self.abort_all_splices();
         let ids: Vec<FlowId> = self.flows.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.abort(now, id, scratch, link);
@@ -407,7 +427,8 @@ impl Relay {
     /// Every flow.
     pub fn flows(&self, now: Instant) -> impl Iterator<Item = FlowView> {
         let timeouts = &self.config.timeouts;
-        self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts))
+        let flows = self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts));
+        flows.chain(self.splice_views(now))
     }
 
     /// How often a limit was hit or the host was short of something, since the relay began.
@@ -448,7 +469,7 @@ impl Relay {
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
         match self.flows.get(id).map(|flow| &flow.kind) {
             Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
-            Some(Kind::Echo(_) | Kind::Udp(_)) => drop(self.remove(id)),
+            Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => drop(self.remove(id)),
             None => {}
         }
     }
@@ -536,9 +557,9 @@ impl Flow {
         }
     }
 
-    /// Its socket, and what of it is of interest.
-    fn socket(&self) -> (RawFd, Interest) {
-        match &self.kind {
+    /// Its socket, if it has one of its own, and what of it is of interest.
+    fn socket(&self) -> Option<(RawFd, Interest)> {
+        Some(match &self.kind {
             // Every datagram that leaves would make a socket writable anew.
             Kind::Echo(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
             Kind::Udp(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
@@ -546,12 +567,21 @@ impl Flow {
                 flow.socket.as_fd().as_raw_fd(),
                 Interest::READABLE | Interest::WRITABLE,
             ),
+            Kind::Session(_) => return None,
+        })
+    }
+
+    fn session_mut(&mut self) -> Option<&mut UdpSession> {
+        match &mut self.kind {
+            Kind::Session(session) => Some(session),
+            Kind::Echo(_) | Kind::Tcp(_) | Kind::Udp(_) => None,
         }
     }
 
     fn deadline(&self, timeouts: &Timeouts) -> Instant {
         match &self.kind {
             Kind::Echo(flow) => flow.deadline(timeouts),
+            Kind::Session(session) => session.deadline(timeouts),
             Kind::Tcp(flow) => flow.connection.poll_timeout(),
             Kind::Udp(flow) => flow.deadline(timeouts),
         }
@@ -566,6 +596,7 @@ impl Flow {
     fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
         let activity = match &self.kind {
             Kind::Echo(flow) => flow.activity(),
+            Kind::Session(session) => session.activity(),
             Kind::Tcp(_) => return None,
             Kind::Udp(flow) => flow.activity(),
         };
@@ -575,7 +606,7 @@ impl Flow {
     fn outstanding_queries(&self) -> usize {
         match &self.kind {
             Kind::Udp(flow) => flow.outstanding_queries(),
-            Kind::Echo(_) | Kind::Tcp(_) => 0,
+            Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => 0,
         }
     }
 
@@ -586,6 +617,7 @@ impl Flow {
         };
         let (state, (sent, received), active, expires) = match &self.kind {
             Kind::Echo(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
+            Kind::Session(session) => of_datagrams(session.activity(), session.deadline(timeouts)),
             Kind::Udp(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
             Kind::Tcp(flow) => (
                 flow.connection.state_name(),
@@ -603,7 +635,7 @@ impl Flow {
             target: match &self.kind {
                 // It may be another resolver by now.
                 Kind::Udp(flow) => self.target.map(|_| flow.target()),
-                Kind::Echo(_) | Kind::Tcp(_) => self.target,
+                Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => self.target,
             },
             sent,
             received,

@@ -56,18 +56,15 @@ impl Relay {
         self.remove(id).is_some()
     }
 
-    /// Enters a flow and its socket.
+    /// Enters a flow and its socket, if it has one.
     pub(super) fn insert(&mut self, flow: Flow, link: &impl Link) -> Option<FlowId> {
         let id = self.flows.next_id();
-        let (fd, interest) = flow.socket();
-        if link
-            .registry()
-            .register(
-                &mut SourceFd(&fd),
-                link.token(SocketRole::Flow(id).id()),
-                interest,
-            )
-            .is_err()
+        let token = link.token(SocketRole::Flow(id).id());
+        if let Some((fd, interest)) = flow.socket()
+            && link
+                .registry()
+                .register(&mut SourceFd(&fd), token, interest)
+                .is_err()
         {
             self.counters.no_descriptor += 1;
             return None;
@@ -87,6 +84,7 @@ impl Relay {
         }
         let (deadline, endpoint) = (flow.deadline(&self.config.timeouts), flow.tuple.endpoint);
         let is_evictable = flow.is_evictable();
+        self.sessions.insert(&flow.kind, id);
         let id = self.flows.insert(flow);
         if is_evictable {
             let place = self.shares.of(endpoint).add_evictable(id);
@@ -99,6 +97,7 @@ impl Relay {
     /// Takes a flow out of everything. Its socket leaves the poll set when it is closed.
     pub(super) fn remove(&mut self, id: FlowId) -> Option<Flow> {
         let flow = self.flows.remove(id)?;
+        self.sessions.remove(&flow.kind);
         self.count_answered(flow.tuple.endpoint, flow.pending);
         if let Some(mapping) = flow.mapping {
             self.published.count_out(mapping);

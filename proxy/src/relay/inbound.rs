@@ -2,7 +2,7 @@
 
 use std::{
     hash::BuildHasher,
-    io,
+    io, iter,
     net::{IpAddr, SocketAddr},
     os::fd::OwnedFd,
     time::{Duration, Instant},
@@ -15,6 +15,7 @@ use super::{
     Flow, Kind, Pending, Relay,
     host::Owner,
     published::{Mapping, Shown},
+    splices::LocalClient,
     table::Tuple,
 };
 use crate::{
@@ -103,6 +104,7 @@ impl Relay {
         };
         // The kernel drops packets from elsewhere to its loopback addresses, but `route_localnet` lets them in
         // (CVE-2020-8558).
+        let container_port = door.container_port;
         let is_forged = door.bound.address.ip().is_loopback() && !is_local;
         if is_forged {
             mapping.counters.refused_allow += 1;
@@ -116,6 +118,22 @@ impl Relay {
                 Some(server) => version.header(client.address, canonical(server)),
                 None => return Err(socket),
             },
+        };
+        let (socket, prefix) = match is_local {
+            true => {
+                let local = LocalClient {
+                    mapping: client.mapping,
+                    address: client.address,
+                    container_port,
+                    socket,
+                    prefix,
+                };
+                match self.splice(now, local, link) {
+                    Ok(()) => return Ok(()),
+                    Err(LocalClient { socket, prefix, .. }) => (socket, prefix),
+                }
+            }
+            false => (socket, prefix),
         };
         self.inject(now, client, (socket, prefix), scratch, link)
     }
@@ -136,7 +154,7 @@ impl Relay {
         let limits = &self.config.limits;
         let has_room = self.shares.of(endpoint).initiating < limits.initiating_per_endpoint;
         let tuple = match shown {
-            Some(shown) if has_room => self.free_tuple(endpoint, shown, client.address.port()),
+            Some(shown) if has_room => self.free_tuple(endpoint, shown, client.address),
             _ => None,
         };
         let (Some(tuple), true) = (tuple, self.make_place(now, endpoint)) else {
@@ -157,6 +175,7 @@ impl Relay {
             tuple,
             station,
             target: None,
+            is_query: false,
             began: now,
             pending: Pending::Container,
             unflushed: false,
@@ -187,24 +206,31 @@ impl Relay {
         client.is_loopback() || self.host.known_owner(now, client) == Some(Owner::Host)
     }
 
-    /// Ends of a flow that no other has: the client's own port if it is free. It is not where one address stands for
-    /// several clients, or where a client comes by two ports that lead to the same one of the container.
-    pub(super) fn free_tuple(&self, endpoint: u32, shown: Shown, port: u16) -> Option<Tuple> {
-        let mut tuple = Tuple {
+    /// Whether somebody from elsewhere has reached a loopback address of this host: the kernel drops such packets, but
+    /// `route_localnet` lets them in (CVE-2020-8558), and a port published there is for this host alone.
+    pub(super) fn is_stray_of_loopback(&mut self, now: Instant, client: IpAddr, to: IpAddr) -> bool {
+        to.is_loopback() && !self.is_local(now, client)
+    }
+
+    /// Both ends as the container is to know them. The client keeps its port unless somebody else has it towards the
+    /// container: clients that are shown as the gateway share its address, and the container may have begun the same
+    /// flow itself. Answers come back by the same tuple, so the change is undone by itself (R-UDP-13).
+    pub(super) fn free_tuple(&self, endpoint: u32, shown: Shown, client: SocketAddr) -> Option<Tuple> {
+        let own = client.port();
+        // A container may ask its gateway for names, and that from the published port: those ports stay free.
+        let may_keep = own != 0 && (shown.remote == client.ip() || own >= FIRST_SUBSTITUTE);
+        let substitutes = (0..PORTS_TRIED).map(|attempt: u32| {
+            let random = self.secret.hash_one((client, shown, attempt)) as u16;
+            FIRST_SUBSTITUTE + random % (u16::MAX - FIRST_SUBSTITUTE + 1)
+        });
+        let ports = iter::once(own).filter(|_| may_keep).chain(substitutes);
+        let mut tuples = ports.map(|port| Tuple {
             endpoint,
             protocol: shown.protocol,
             container: shown.container,
             remote: SocketAddr::new(shown.remote, port),
-        };
-        for attempt in 0..PORTS_TRIED {
-            if port != 0 && self.flows.find(&tuple).is_none() {
-                return Some(tuple);
-            }
-            // Unpredictable, and for the same client the same as long as it is free.
-            let hash = self.secret.hash_one((&tuple, attempt));
-            tuple.remote.set_port(UNPRIVILEGED | hash as u16);
-        }
-        None
+        });
+        tuples.find(|tuple| self.flows.find(tuple).is_none())
     }
 
     /// The container has refused a client, or kept silent for too long.
@@ -248,7 +274,7 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// R-IN-2: the client sees a reset, not the end of a stream.
-fn reset(socket: Socket) {
+pub(super) fn reset(socket: Socket) {
     // It is closed either way.
     let _ = socket.set_linger(Some(Duration::ZERO));
 }
@@ -267,8 +293,8 @@ const ACCEPTED_AT_ONCE: u32 = 16;
 /// How long nobody is accepted when descriptors have run out.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Ports looked at for one client.
+/// Ports that are tried for a client whose own is taken. With half of all taken, one client in 2^64 finds none.
 const PORTS_TRIED: u32 = 64;
 
-/// Substitute ports are all at least this: below 1024 a port means privilege to some servers.
-const UNPRIVILEGED: u16 = 0x8000;
+/// Below are the ports of services (RFC 6335 §6), whose use means privilege to some servers.
+const FIRST_SUBSTITUTE: u16 = 1024;

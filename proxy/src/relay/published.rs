@@ -19,6 +19,7 @@ use vswitch_wire::MacAddr;
 use super::{
     Relay,
     host::Owner,
+    sessions,
     target::{is_link_local, is_possible},
 };
 use crate::{
@@ -71,7 +72,7 @@ pub(super) struct Door {
 counters! {
     /// What has come by a mapping since it was published.
     Counters {
-        /// Connections, or UDP clients, that were brought to the container.
+        /// Connections, or UDP clients, that were brought to the container; those of other containers included.
         accepted,
         /// The container refused, or did not answer in time.
         failed,
@@ -87,7 +88,7 @@ counters! {
 }
 
 /// Who comes, as the container is to see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shown {
     pub(super) protocol: Protocol,
     /// The container's end of the flow.
@@ -113,7 +114,7 @@ impl Relay {
         let rate = spec.rules.connections_per_second.map(Allowance::per_second);
         // Some may have stayed when it was taken back before.
         let of_mapping = self.flows.iter().filter(|(_, flow)| flow.mapping == Some(id));
-        let active = of_mapping.count() as u32;
+        let active = (of_mapping.count() + self.splices_of(id)) as u32;
         let mapping = Mapping {
             spec,
             listeners: Vec::with_capacity(listeners.len()),
@@ -148,6 +149,7 @@ impl Relay {
             for id in ids {
                 self.abort(now, id, scratch, link);
             }
+            self.abort_splices_of(id);
         }
         let doors = self.close_doors(id);
         let listeners = doors.into_iter().map(|door| {
@@ -207,6 +209,13 @@ impl Relay {
         })?;
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
+        let is_udp = self
+            .published
+            .mapping(mapping)
+            .is_some_and(|mapping| mapping.spec.protocol == Protocol::Udp);
+        if is_udp {
+            sessions::prepare(&socket, &bound)?;
+        }
         let id = self.published.next_listener();
         let token = link.token(SocketRole::Listener(id).id());
         link.registry().register(
@@ -369,10 +378,15 @@ impl Published {
 impl Mapping {
     /// Every counter with the name that listings of mappings have.
     fn named_counters(&self) -> Vec<(&'static str, u64)> {
-        let counters = self.counters.iter();
+        let hairpins = self.hairpins.load(Ordering::Relaxed);
+        let counters = Counters {
+            accepted: self.counters.accepted + hairpins,
+            ..self.counters
+        };
+        let counters = counters.iter();
         let named = counters.map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count));
         named
-            .chain([("hairpins", self.hairpins.load(Ordering::Relaxed))])
+            .chain([("hairpins", hairpins)])
             .collect()
     }
 
@@ -396,3 +410,6 @@ impl Mapping {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,10 @@ use std::{
 
 use vswitch_wire::Refusal;
 
-use super::host::{Host, Owner};
+use super::{
+    host::{Host, Owner},
+    table::Tuple,
+};
 use crate::{
     config::Policy,
     link::Hop,
@@ -27,6 +30,14 @@ pub(super) enum Target {
     Published(Reached, SocketAddr),
     /// The host's resolver, for ports 53 and 853 of the gateway's address.
     Resolver(SocketAddr),
+}
+
+impl Target {
+    /// Whether a query to one resolver may as well go to another. One of DNS over TLS may not: it is not known of the
+    /// others that they speak it.
+    pub(super) fn is_query(&self, tuple: &Tuple) -> bool {
+        matches!(self, Self::Resolver(_)) && tuple.remote.port() == DNS
+    }
 }
 
 /// Why a flow is not begun.
@@ -193,7 +204,7 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// RFC 1035 §4.2.
-pub(super) const DNS: u16 = 53;
+const DNS: u16 = 53;
 
 /// RFC 7858 §3.1.
 const DNS_OVER_TLS: u16 = 853;

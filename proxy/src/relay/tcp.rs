@@ -115,7 +115,9 @@ impl Relay {
         if !self.admit(now, endpoint) {
             return Ok(None);
         }
-        let (target, inside) = match self.target(now, arrival.hop, &tuple)? {
+        let target = self.target(now, arrival.hop, &tuple)?;
+        let is_query = target.is_query(&tuple);
+        let (target, inside) = match target {
             Target::Itself => (None, None),
             Target::Host(address) | Target::Resolver(address) => (Some(address), None),
             Target::Published(reached, address) => match reached.take_socket(SocketKind::tcp) {
@@ -158,6 +160,7 @@ impl Relay {
             tuple,
             station: arrival.station,
             target,
+            is_query,
             began: now,
             pending: Pending::Host,
             unflushed: false,

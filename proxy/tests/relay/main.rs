@@ -4,6 +4,7 @@
 mod host;
 mod scenario;
 mod segment;
+mod site;
 
 mod acceptance;
 mod closing;
@@ -14,6 +15,7 @@ mod network;
 mod open;
 mod options;
 mod out_of_order;
+mod published;
 mod streams;
 mod timers;
 mod to_container;
