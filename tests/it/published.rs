@@ -45,7 +45,7 @@ impl Scene {
     /// Starts a server of so many ports from [`INNER`] on in a sandbox.
     #[track_caller]
     fn introduce(&self, sandbox: &str, ports: u16) -> Agent {
-        let at = (Ipv6Addr::UNSPECIFIED, INNER).into();
+        let at = at(UNSPECIFIED, INNER);
         let agent = self.daemon.agent(sandbox, &Role::Introduce { at, ports });
         assert_eq!(agent.word(), "ready");
         agent
@@ -54,7 +54,7 @@ impl Scene {
     /// Starts a TCP server at [`INNER`] in `web`.
     #[track_caller]
     fn serve(&self, service: Service) -> Agent {
-        let at = (Ipv6Addr::UNSPECIFIED, INNER).into();
+        let at = at(UNSPECIFIED, INNER);
         let agent = self.daemon.agent("web", &Role::Serve { at, service });
         assert_eq!(agent.word(), INNER.to_string());
         agent
@@ -129,6 +129,8 @@ const OPEN: &str = "-p 8080:7000 -p 8080:7000/udp";
 
 const WEB4: Ipv4Addr = Ipv4Addr::new(10, 90, 0, 2);
 const WEB6: Ipv6Addr = Ipv6Addr::new(0xfd90, 0, 0, 0, 0, 0, 0, 2);
+
+const UNSPECIFIED: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 /// Of `web`.
 const OWN: [IpAddr; 2] = [IpAddr::V4(WEB4), IpAddr::V6(WEB6)];

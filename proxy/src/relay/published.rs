@@ -385,9 +385,7 @@ impl Mapping {
         };
         let counters = counters.iter();
         let named = counters.map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count));
-        named
-            .chain([("hairpins", hairpins)])
-            .collect()
+        named.chain([("hairpins", hairpins)]).collect()
     }
 
     /// The container's switch port and MAC.

@@ -1,8 +1,10 @@
 //! Who comes, and whom the container sees.
 
-use super::{BOTH_TRANSPORTS, FAR, GATEWAYS, HOST, INNER, LOOPBACK, OPEN, OUTER, OWN, Scene, at};
+use super::{
+    BOTH_TRANSPORTS, FAR, GATEWAYS, HOST, INNER, LOOPBACK, OPEN, OUTER, OWN, Scene, UNSPECIFIED, at,
+};
 use crate::support::{
-    agent::Transport,
+    agent::{Role, Transport},
     outside::{BOTH, Outside, Place, Privilege},
 };
 
@@ -83,6 +85,48 @@ fn p7_clients_of_ipv6_reach_a_container_that_has_only_ipv4() {
         let seen = scene.visit(Place::Host, at(LOOPBACK[1], OUTER), transport);
         let fits = [OWN[0], GATEWAYS[0]].map(|ip| format!("{ip} {INNER}"));
         assert!(fits.contains(&seen), "{transport:?}: {seen}");
+    }
+}
+
+/// A connected socket takes no answer from elsewhere.
+#[test]
+fn r_udp_4_answers_come_from_the_address_that_the_client_used() {
+    let Some(scene) = Scene::new("-p 8080:7000/udp") else {
+        return;
+    };
+    scene.outside.ok(
+        Place::Host,
+        "ip address add 192.0.2.77/24 dev out0; ip address add 2001:db8:1::77/64 dev out0 nodad",
+    );
+    let _server = scene.introduce("web", 1);
+    for to in ["192.0.2.77", "2001:db8:1::77", "192.0.2.1", "2001:db8:1::1"] {
+        let to = at(to.parse().expect("an address"), OUTER);
+        let seen = scene.visit(Place::Far, to, Transport::Udp);
+        assert_eq!(seen, format!("itself {INNER}"), "{to}");
+    }
+}
+
+#[test]
+fn datagrams_of_every_size_pass_both_ways() {
+    let Some(scene) = Scene::new("-p 8080:7000/udp") else {
+        return;
+    };
+    let role = Role::UdpEcho {
+        at: at(UNSPECIFIED, INNER),
+    };
+    let _server = scene.daemon.agent("web", &role);
+    for (place, to) in [
+        (Place::Far, HOST[0]),
+        (Place::Far, HOST[1]),
+        (Place::Host, LOOPBACK[0]),
+        (Place::Host, LOOPBACK[1]),
+    ] {
+        let sizes = vec![1, 0, 1452, 1453, 1473, 6000, 60_000, 1];
+        let role = Role::Datagrams {
+            to: at(to, OUTER),
+            sizes,
+        };
+        assert_eq!(scene.outside.agent(place, &role).last_word(), "8", "{to}");
     }
 }
 

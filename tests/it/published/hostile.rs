@@ -1,6 +1,6 @@
 //! Clients that misuse published ports: the others notice nothing.
 
-use super::{HOST, INNER, LOOPBACK, OUTER, Scene, at};
+use super::{HOST, INNER, LOOPBACK, OUTER, Scene, UNSPECIFIED, at};
 use crate::support::{
     agent::{Dialogue, Role, Service, Transport},
     daemon::PATIENCE,
@@ -49,7 +49,7 @@ fn r_lim_2_without_descriptors_accepting_pauses_and_goes_on_later() {
     let echo = scene.daemon.agent(
         "web",
         &Role::Serve {
-            at: ("::".parse::<std::net::IpAddr>().expect("an address"), INNER + 1).into(),
+            at: at(UNSPECIFIED, INNER + 1),
             service: Service::Echo,
         },
     );
