@@ -93,15 +93,6 @@ impl Scene {
         agent
     }
 
-    /// The host's MAC address as the machine beside it knows it.
-    #[track_caller]
-    fn host_station(&self) -> [u8; 6] {
-        let text = self.outside.ok(Place::Host, "ip -o link show dev out0");
-        let mut words = text.split_whitespace().skip_while(|&word| word != "link/ether");
-        let station: Option<MacAddr> = words.nth(1).and_then(|word| word.parse().ok());
-        station.unwrap_or_else(|| panic!("{text}")).0
-    }
-
     /// The row of the only mapping.
     #[track_caller]
     fn entry(&self) -> Value {
@@ -153,4 +144,13 @@ const BOTH_TRANSPORTS: [Transport; 2] = [Transport::Tcp, Transport::Udp];
 
 fn at(address: IpAddr, port: u16) -> SocketAddr {
     SocketAddr::new(address, port)
+}
+
+/// The host's MAC address as the machine beside it knows it.
+#[track_caller]
+fn host_station(outside: &Outside) -> [u8; 6] {
+    let text = outside.ok(Place::Host, "ip -o link show dev out0");
+    let mut words = text.split_whitespace().skip_while(|&word| word != "link/ether");
+    let station: Option<MacAddr> = words.nth(1).and_then(|word| word.parse().ok());
+    station.unwrap_or_else(|| panic!("{text}")).0
 }

@@ -1,6 +1,6 @@
 //! Clients that misuse published ports: the others notice nothing.
 
-use super::{HOST, INNER, LOOPBACK, OUTER, Scene, UNSPECIFIED, at};
+use super::{HOST, INNER, LOOPBACK, OUTER, Scene, UNSPECIFIED, at, host_station};
 use crate::support::{
     agent::{Dialogue, Role, Service, Transport},
     daemon::PATIENCE,
@@ -83,7 +83,7 @@ fn a_flood_of_datagrams_from_many_clients_stops_nobody() {
     };
     let _server = scene.introduce("web", 1);
     let to = at(HOST[0], OUTER);
-    let station = scene.host_station();
+    let station = host_station(&scene.outside);
     for last in 10..60 {
         let role = Role::Smuggle {
             interface: "host0".into(),

@@ -78,7 +78,8 @@ pub(super) fn visit(to: SocketAddr, transport: Transport) -> io::Result<String> 
 
 fn visit_stream(to: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    // Whoever waits for our word has more patience.
+    stream.set_read_timeout(Some(PATIENCE / 2))?;
     let own = stream.local_addr()?;
     let mut heard = String::new();
     stream.read_to_string(&mut heard)?;
