@@ -74,6 +74,17 @@ impl Backend {
     }
 }
 
+/// How a [`Backend`] reaches strangers, which changes with the networks around it.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// See [`Backend::routed_v4`].
+    pub routed_v4: bool,
+    /// See [`Backend::routed_v6`].
+    pub routed_v6: bool,
+    /// See [`Backend::on_link`].
+    pub on_link: Arc<[IpNet]>,
+}
+
 /// Who may come, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {

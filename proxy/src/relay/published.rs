@@ -1,5 +1,7 @@
 //! Mappings of a relay and their listeners: taking them into service and out, and what they count.
 
+mod change;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},
