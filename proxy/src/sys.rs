@@ -4,8 +4,10 @@
 //! This is the only module of the crate that contains `unsafe`. No call waits.
 #![allow(unsafe_code)]
 
+pub(crate) mod inherited;
 pub(crate) mod pktinfo;
 mod send;
+pub(crate) mod signals;
 pub(crate) mod stream;
 
 use std::{
