@@ -220,6 +220,18 @@ impl Relay {
 }
 
 impl Splices {
+    /// Makes those that fit, by their mapping and the container's port, another mapping's; how many they are.
+    pub(super) fn move_to(&mut self, other: MappingId, fits: impl Fn(MappingId, u16) -> bool) -> usize {
+        let mut moved = 0;
+        for place in self.places.iter_mut().flatten() {
+            if fits(place.mapping, place.container.port()) {
+                place.mapping = other;
+                moved += 1;
+            }
+        }
+        moved
+    }
+
     fn place_mut(&mut self, id: SpliceId) -> Option<&mut Place> {
         self.places.get_mut(id.0 as usize)?.as_mut()
     }
