@@ -4,6 +4,10 @@
 //! This is the only module of the crate that contains `unsafe`. No call waits.
 #![allow(unsafe_code)]
 
+pub(crate) mod inherited;
+pub(crate) mod pktinfo;
+mod send;
+pub(crate) mod signals;
 pub(crate) mod stream;
 
 use std::{
@@ -14,6 +18,8 @@ use std::{
 };
 
 use libc::{c_int, c_void, msghdr, sockaddr_in, sockaddr_in6, socklen_t};
+
+pub(crate) use send::{send_many, send_segments};
 
 /// A socket option whose value is an `int`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,10 @@ impl IntOption {
     pub(crate) const PATH_MTU_V4: Self = Self::new(libc::SOL_IP, libc::IP_MTU);
     /// The MTU of the path to the peer.
     pub(crate) const PATH_MTU_V6: Self = Self::new(libc::SOL_IPV6, libc::IPV6_MTU);
+    /// Tell where each datagram came to, for [`pktinfo`].
+    pub(crate) const PACKET_INFO_V4: Self = Self::new(libc::SOL_IP, libc::IP_PKTINFO);
+    /// Tell where each datagram came to, for [`pktinfo`].
+    pub(crate) const PACKET_INFO_V6: Self = Self::new(libc::SOL_IPV6, libc::IPV6_RECVPKTINFO);
     /// Keep ICMP errors for [`receive_error`].
     pub(crate) const QUEUE_ERRORS_V4: Self = Self::new(libc::SOL_IP, libc::IP_RECVERR);
     /// Keep ICMPv6 errors for [`receive_error`].
@@ -118,6 +128,18 @@ pub(crate) fn receive_many(
     slots: Slots,
     received: &mut [Received; RECEIVE_MAX],
 ) -> io::Result<usize> {
+    receive_batch::<64>(socket, buffer, slots, received, |_, _| {})
+}
+
+/// As [`receive_many`], with room for that many bytes of control messages each. `note` is given the number and the
+/// header of each datagram, whose control messages are still in place.
+fn receive_batch<const CONTROL: usize>(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    slots: Slots,
+    received: &mut [Received; RECEIVE_MAX],
+    mut note: impl FnMut(usize, &msghdr),
+) -> io::Result<usize> {
     // SAFETY: these are integers, arrays of them and pointers, all valid when zero.
     let (mut messages, mut vectors, mut names) = unsafe {
         (
@@ -126,7 +148,7 @@ pub(crate) fn receive_many(
             mem::zeroed::<[sockaddr_in6; RECEIVE_MAX]>(),
         )
     };
-    let mut controls = [Control::<64>::EMPTY; RECEIVE_MAX];
+    let mut controls = [Control::<CONTROL>::EMPTY; RECEIVE_MAX];
     let mut count = 0;
     for slot in buffer.chunks_exact_mut(slots.stride).take(RECEIVE_MAX) {
         let room = &mut slot[slots.headroom..];
@@ -159,6 +181,7 @@ pub(crate) fn receive_many(
                 .and_then(|(size, _)| u16::try_from(size).ok()),
             source: socket_addr(&names[index], message.msg_hdr.msg_namelen),
         };
+        note(index, &message.msg_hdr);
     }
     Ok(filled)
 }
@@ -217,6 +240,15 @@ pub(crate) enum Origin {
 /// # Errors
 /// `WouldBlock` when the queue is empty.
 pub(crate) fn receive_error(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::Result<QueuedError> {
+    receive_error_with(socket, payload, |_| {})
+}
+
+/// As [`receive_error`]; `note` is given its header, whose control messages are still in place.
+fn receive_error_with(
+    socket: BorrowedFd<'_>,
+    payload: &mut [u8],
+    note: impl FnOnce(&msghdr),
+) -> io::Result<QueuedError> {
     let mut control = Control::<512>::EMPTY;
     let mut iovec = vector(payload.as_mut_ptr(), payload.len());
     // SAFETY: both consist of integers and pointers, all valid when zero.
@@ -235,6 +267,7 @@ pub(crate) fn receive_error(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::R
             libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT,
         )
     })?;
+    note(&header);
     // SAFETY: recvmsg has just filled `header`, whose control buffer is `control`.
     let found = unsafe {
         control_message::<ExtendedError>(&header, libc::SOL_IP, libc::IP_RECVERR)
@@ -260,70 +293,6 @@ pub(crate) fn receive_error(socket: BorrowedFd<'_>, payload: &mut [u8]) -> io::R
         offender: socket_addr(&offender, offender_len as socklen_t).map(|address| address.ip()),
         len: len.min(payload.len()),
     })
-}
-
-/// Sends `payload` as datagrams of `segment` bytes each, the last one of the rest (`UDP_SEGMENT`, udp(7)).
-///
-/// # Errors
-/// The kernel's: `EIO` or `EINVAL` where it cannot. Nothing was sent.
-pub(crate) fn send_segments(socket: BorrowedFd<'_>, payload: &[u8], segment: u16) -> io::Result<usize> {
-    let mut control = Control::<64>::EMPTY;
-    let mut iovec = vector(payload.as_ptr().cast_mut(), payload.len());
-    // SAFETY: a `msghdr` consists of integers and pointers, all valid when zero.
-    let mut header: msghdr = unsafe { mem::zeroed() };
-    header.msg_iov = &raw mut iovec;
-    header.msg_iovlen = 1;
-    control.attach(&mut header);
-    // SAFETY: the control buffer is aligned for and has room for one `cmsghdr` with a `u16`, so CMSG_FIRSTHDR
-    // gives its start, and both writes lie inside of it. sendmsg reads what `header` points to, which lives for
-    // the call; it does not write to `payload`.
-    let sent = unsafe {
-        let message = libc::CMSG_FIRSTHDR(&raw const header);
-        (*message).cmsg_level = libc::SOL_UDP;
-        (*message).cmsg_type = libc::UDP_SEGMENT;
-        (*message).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
-        ptr::write_unaligned(libc::CMSG_DATA(message).cast::<u16>(), segment);
-        header.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as u32) as _;
-        libc::sendmsg(socket.as_raw_fd(), &raw const header, SEND_FLAGS)
-    };
-    check_len(sent)
-}
-
-/// Sends the first datagrams of `payload`, which has one after the other, each of `size` bytes but the last;
-/// gives how many bytes were sent.
-///
-/// # Errors
-/// The first datagram could not be sent.
-pub(crate) fn send_many(socket: BorrowedFd<'_>, payload: &[u8], size: usize) -> io::Result<usize> {
-    // SAFETY: these are integers and pointers, all valid when zero.
-    let (mut messages, mut vectors) = unsafe {
-        (
-            mem::zeroed::<[libc::mmsghdr; SEND_MAX]>(),
-            mem::zeroed::<[libc::iovec; SEND_MAX]>(),
-        )
-    };
-    let mut count = 0;
-    for datagram in payload.chunks(size.max(1)).take(SEND_MAX) {
-        vectors[count] = vector(datagram.as_ptr().cast_mut(), datagram.len());
-        messages[count].msg_hdr.msg_iov = &raw mut vectors[count];
-        messages[count].msg_hdr.msg_iovlen = 1;
-        count += 1;
-    }
-    // SAFETY: the first `count` headers point to vectors in this frame, and those to parts of `payload`, which
-    // the kernel only reads.
-    let sent = check(unsafe {
-        libc::sendmmsg(
-            socket.as_raw_fd(),
-            messages.as_mut_ptr(),
-            count as _,
-            SEND_FLAGS as _,
-        )
-    })?;
-    Ok(vectors
-        .iter()
-        .take(sent as usize)
-        .map(|vector| vector.iov_len)
-        .sum())
 }
 
 /// Datagrams received by one call at most.
@@ -422,7 +391,3 @@ fn check(result: c_int) -> io::Result<c_int> {
 fn check_len(result: libc::ssize_t) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }
-
-/// Datagrams sent by one call at most: as many as a super-frame of a container is cut into at once.
-const SEND_MAX: usize = 64;
-const SEND_FLAGS: c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;

@@ -1,12 +1,12 @@
 //! Changes of a mapping in service that nobody's connection notices.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use super::{Counters, Mapping, Relay};
 use crate::{
     FlowId,
     allowance::Allowance,
-    publish::{MappingId, Routing},
+    publish::{MappingId, MappingSpec, Routing},
 };
 
 impl Relay {
@@ -29,8 +29,11 @@ impl Relay {
         let Some(mapping) = published.mappings.get_mut(&id) else {
             return false;
         };
-        let mut spec = mapping.spec.clone();
-        spec.id = apart;
+        let spec = MappingSpec {
+            id: apart,
+            ..mapping.spec.clone()
+        };
+        let hairpins = Arc::default();
         let doors = &mut published.listeners;
         let mut moved = Vec::new();
         mapping.listeners.retain(|&listener| {
@@ -42,7 +45,7 @@ impl Relay {
             let known = &self.config.published;
             let place = (door.bound, door.container_port);
             // The new entry first, so that callers always find one.
-            known.insert(apart, spec.protocol, place, &spec.backend);
+            known.insert(&spec, place, &hairpins);
             known.remove(id, spec.protocol, door.bound);
             moved.push(listener);
             false
@@ -52,7 +55,10 @@ impl Relay {
             .iter()
             .filter(|(_, flow)| flow.mapping == Some(id) && ports.contains(&flow.tuple.container.port()));
         let flows: Vec<FlowId> = of_ports.map(|(id, _)| id).collect();
-        let active = flows.len() as u32;
+        let splices = self
+            .splices
+            .move_to(apart, |mapping, port| mapping == id && ports.contains(&port));
+        let active = (flows.len() + splices) as u32;
         for flow in flows {
             if let Some(flow) = self.flows.get_mut(flow) {
                 flow.mapping = Some(apart);
@@ -66,6 +72,7 @@ impl Relay {
             active,
             rate,
             counters: Counters::default(),
+            hairpins,
         };
         published.mappings.insert(apart, part);
         true
