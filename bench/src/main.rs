@@ -5,15 +5,18 @@
 
 mod agent;
 mod c2c;
+mod compare;
 mod cpu;
 mod daemon;
 mod flows;
 mod outbound;
 mod plot;
+mod program;
 mod random;
 mod report;
 mod scale;
 mod soak;
+mod stage;
 mod stats;
 mod topology;
 mod traffic;

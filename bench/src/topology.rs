@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    agent::CONGESTION_CONTROL,
     daemon::{Daemon, NETWORK},
     traffic::Ends,
 };
@@ -62,6 +63,19 @@ impl Netns {
         let netns = Self { name };
         netns.ip(&["link", "set", "lo", "up"])?;
         Ok(netns)
+    }
+
+    /// One whose sockets use the same congestion control as the agents: a relay's sockets are its own.
+    pub(crate) fn with_cubic(role: &str) -> Result<Self> {
+        let netns = Self::new(role)?;
+        netns.use_cubic()?;
+        Ok(netns)
+    }
+
+    /// From now on its new sockets use the same congestion control as the agents.
+    pub(crate) fn use_cubic(&self) -> Result<()> {
+        let setting = format!("net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}");
+        self.run("sysctl", &["-qw", &setting])
     }
 
     pub(crate) fn name(&self) -> &str {

@@ -4,18 +4,18 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use crate::{agent::CONGESTION_CONTROL, topology::Netns, traffic::Ends};
+use crate::{topology::Netns, traffic::Ends};
 
 /// A "host" and an "outside" namespace with a link between them.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) host: Netns,
-    outside: Netns,
+    pub(crate) outside: Netns,
 }
 
 impl Stage {
     pub(crate) fn new() -> Result<Self> {
-        let (host, outside) = (namespace("host")?, namespace("out")?);
+        let (host, outside) = (Netns::with_cubic("host")?, Netns::with_cubic("out")?);
         let link = Link {
             device: "eth0",
             inner: ["192.0.2.1/24", "2001:db8::1/64"],
@@ -30,8 +30,8 @@ impl Stage {
 
     /// A second host, for a container behind the kernel's own masquerade: its connection tracking would
     /// cost the relays on the first one.
-    pub(super) fn router(&self, container: &Netns) -> Result<Netns> {
-        let router = namespace("router")?;
+    pub(crate) fn router(&self, container: &Netns) -> Result<Netns> {
+        let router = Netns::with_cubic("router")?;
         let link = Link {
             device: "eth1",
             inner: ["198.51.100.1/24", "2001:db8:1::1/64"],
@@ -68,20 +68,12 @@ impl Stage {
 
     /// Traffic from a container behind the router to the outside: to the address that the outside answers
     /// the router from.
-    pub(super) fn routed_ends<'a>(&'a self, container: &'a Netns) -> Ends<'a> {
+    pub(crate) fn routed_ends<'a>(&'a self, container: &'a Netns) -> Ends<'a> {
         Ends {
             address: Ipv4Addr::new(198, 51, 100, 2),
             ..self.ends(container)
         }
     }
-}
-
-/// A namespace whose sockets use the same congestion control as the agents: a relay's sockets are its own.
-fn namespace(role: &str) -> Result<Netns> {
-    let netns = Netns::new(role)?;
-    let setting = format!("net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}");
-    netns.run("sysctl", &["-qw", &setting])?;
-    Ok(netns)
 }
 
 /// A veth pair between two namespaces.
