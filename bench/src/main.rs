@@ -39,7 +39,7 @@ enum Command {
     /// Many flows over a link that loses frames, then many short ones: every byte right, nothing left over.
     Soak(soak::Options),
     /// Makes or takes traffic; what the other commands run inside namespaces.
-    #[command(subcommand, hide = true)]
+    #[command(hide = true)]
     Agent(agent::Agent),
 }
 

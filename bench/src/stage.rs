@@ -63,6 +63,7 @@ impl Stage {
             client: container,
             server: &self.outside,
             address: Ipv4Addr::new(192, 0, 2, 2),
+            port: None,
         }
     }
 
@@ -77,15 +78,15 @@ impl Stage {
 }
 
 /// A veth pair between two namespaces.
-struct Link {
+pub(crate) struct Link {
     /// The device's name on the outer side; on the inner one it is called `uplink`.
-    device: &'static str,
-    inner: [&'static str; 2],
-    outer: [&'static str; 2],
+    pub(crate) device: &'static str,
+    pub(crate) inner: [&'static str; 2],
+    pub(crate) outer: [&'static str; 2],
 }
 
 impl Link {
-    fn lay(&self, inner: &Netns, outer: &Netns) -> Result<()> {
+    pub(crate) fn lay(&self, inner: &Netns, outer: &Netns) -> Result<()> {
         let peer = ["peer", "name", self.device, "netns", outer.name()];
         inner.ip(&[&["link", "add", "uplink", "type", "veth"][..], &peer].concat())?;
         for (netns, device, addresses) in [(inner, "uplink", self.inner), (outer, self.device, self.outer)] {
