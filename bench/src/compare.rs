@@ -44,6 +44,10 @@ pub(crate) trait Measure<P: Peer>: Copy + PartialEq + 'static {
 pub(crate) trait Way<P: Peer> {
     fn peer(&self) -> P;
 
+    fn title(&self) -> &'static str {
+        self.peer().title()
+    }
+
     fn version(&self) -> &str;
 
     /// How it was started, as one would type it.

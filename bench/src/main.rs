@@ -12,6 +12,7 @@ mod flows;
 mod outbound;
 mod plot;
 mod program;
+mod publish;
 mod random;
 mod report;
 mod scale;
@@ -34,6 +35,8 @@ enum Command {
     Flows(flows::Options),
     /// From a container to the outside: our relay beside slirp4netns, pasta and the kernel's masquerade.
     Outbound(outbound::Options),
+    /// From a client to a published port: ours beside docker-proxy, RootlessKit, pasta, slirp4netns and DNAT.
+    Publish(publish::Options),
     /// Many endpoints on one network, and many networks: attach time, memory, throughput kept.
     Scale(scale::Options),
     /// Many flows over a link that loses frames, then many short ones: every byte right, nothing left over.
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Command::C2c(options) => c2c::run(&options),
         Command::Flows(options) => flows::run(&options),
         Command::Outbound(options) => outbound::run(&options),
+        Command::Publish(options) => publish::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Agent(agent) => agent.run(),

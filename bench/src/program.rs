@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::Read,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
 };
 
 use anyhow::{Context, Result};
@@ -22,11 +22,25 @@ pub(crate) struct Program {
 
 impl Program {
     /// Starts a command; what it says is kept.
-    pub(crate) fn start(mut command: Command) -> Result<Self> {
+    pub(crate) fn start(command: Command) -> Result<Self> {
+        Self::spawn(command, None)
+    }
+
+    /// Likewise; what it writes to its output is the caller's to read.
+    pub(crate) fn start_piped(command: Command) -> Result<(Self, ChildStdout)> {
+        let mut program = Self::spawn(command, Some(Stdio::piped()))?;
+        let output = program.child.stdout.take().context("the program has no output")?;
+        Ok((program, output))
+    }
+
+    fn spawn(mut command: Command, output: Option<Stdio>) -> Result<Self> {
         let log = NamedTempFile::new()?;
         command
             .stdin(Stdio::null())
-            .stdout(log.reopen()?)
+            .stdout(match output {
+                Some(output) => output,
+                None => log.reopen()?.into(),
+            })
             .stderr(log.reopen()?);
         let line = line_of(&command);
         let child = command.spawn().with_context(|| format!("run {line}"))?;

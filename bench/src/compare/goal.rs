@@ -122,6 +122,7 @@ mod tests {
             gbit_per_second: None,
             processor_per_gbit: None,
             retransmits: None,
+            failed: None,
             cores: 0.0,
             process_cores: None,
         };

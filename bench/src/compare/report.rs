@@ -146,7 +146,7 @@ impl<P: Peer> Report<P> {
         }
         println!("\ngoals, as medians of per-round ratios:");
         for goal in &self.goals {
-            println!("  {:<38}{}", goal.title, goal.verdict());
+            println!("  {:<43}{}", goal.title, goal.verdict());
         }
         for peer in &self.left_out {
             println!("LEFT OUT: {}: {}", peer.peer, peer.why);
@@ -198,6 +198,10 @@ fn describe<P: Peer>(side: &Side<P>) -> String {
     add("s/Gbit", 4, side.each(|sample| sample.processor_per_gbit));
     let retransmits = side.each(|sample| sample.retransmits.map(|count| count as f64));
     add("retransmits", 0, retransmits);
+    let failed = side.each(|sample| sample.failed.map(|count| count as f64));
+    if failed.iter().any(|&count| count > 0.0) {
+        add("failed", 0, failed);
+    }
     text
 }
 

@@ -1,5 +1,7 @@
 //! One measurement.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -18,6 +20,8 @@ pub(crate) struct Sample {
     pub(crate) processor_per_gbit: Option<f64>,
     /// Segments that the TCP sender sent again; none where that is not told.
     pub(crate) retransmits: Option<u64>,
+    /// What of the things counted failed; none where the first failure ends the measurement.
+    pub(crate) failed: Option<u64>,
     /// Busy seconds of all cores per second of the measurement.
     pub(crate) cores: f64,
     /// Processor seconds of the relay's own process per second of the measurement.
@@ -27,15 +31,22 @@ pub(crate) struct Sample {
 /// What the agents saw.
 pub(crate) enum Seen {
     Bulk(Bulk),
+    /// Things done, and how many more failed.
+    Rate {
+        per_second: f64,
+        failed: u64,
+    },
     Times(RoundTrips),
 }
 
 impl Sample {
-    /// A measurement of at least so many seconds, with the value that is a bulk transfer's rate or a median time.
+    /// A measurement of at least so many seconds, with the value that is a rate or a median time.
     pub(crate) fn new(seen: &Seen, spent: Spent, seconds: f64) -> Self {
         let taken = match seen {
             // What the relay still held was delivered after the sender's end.
             Seen::Bulk(bulk) => bulk.received.seconds.max(seconds),
+            // Those that got stuck were waited for.
+            Seen::Rate { .. } => spent.wall.as_secs_f64(),
             Seen::Times(_) => seconds,
         };
         let sample = Self {
@@ -44,10 +55,16 @@ impl Sample {
             gbit_per_second: None,
             processor_per_gbit: None,
             retransmits: None,
+            failed: None,
             cores: spent.machine / taken,
             process_cores: spent.process.map(|process| process / taken),
         };
         match seen {
+            Seen::Rate { per_second, failed } => Self {
+                value: *per_second,
+                failed: Some(*failed),
+                ..sample
+            },
             Seen::Times(times) => Self {
                 value: times.p50,
                 p99: Some(times.p99),
@@ -66,13 +83,15 @@ impl Sample {
 /// Processor seconds so far.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Processor {
+    at: Instant,
     machine: f64,
     process: Option<f64>,
 }
 
-/// Processor seconds of a measurement.
+/// What a measurement took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Spent {
+    wall: Duration,
     machine: f64,
     process: Option<f64>,
 }
@@ -83,6 +102,7 @@ impl Processor {
         let each = processes.iter().map(|&process| cpu::process(process));
         let each = each.collect::<Result<Vec<_>>>()?;
         Ok(Self {
+            at: Instant::now(),
             machine: cpu::machine_busy()?,
             process: (!each.is_empty()).then(|| each.iter().sum()),
         })
@@ -91,6 +111,7 @@ impl Processor {
     pub(crate) fn since(self, before: Self) -> Spent {
         let process = self.process.zip(before.process);
         Spent {
+            wall: self.at.duration_since(before.at),
             machine: self.machine - before.machine,
             process: process.map(|(now, before)| now - before),
         }
