@@ -11,6 +11,7 @@ mod daemon;
 mod flows;
 mod outbound;
 mod plot;
+mod ports;
 mod program;
 mod publish;
 mod random;
@@ -35,6 +36,8 @@ enum Command {
     Flows(flows::Options),
     /// From a container to the outside: our relay beside slirp4netns, pasta and the kernel's masquerade.
     Outbound(outbound::Options),
+    /// Ten thousand published ports: how soon they answer, memory of the daemon.
+    Ports(ports::Options),
     /// From a client to a published port: ours beside docker-proxy, RootlessKit, pasta, slirp4netns and DNAT.
     Publish(publish::Options),
     /// Many endpoints on one network, and many networks: attach time, memory, throughput kept.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::C2c(options) => c2c::run(&options),
         Command::Flows(options) => flows::run(&options),
         Command::Outbound(options) => outbound::run(&options),
+        Command::Ports(options) => ports::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Soak(options) => soak::run(&options),

@@ -17,6 +17,10 @@ use std::path::PathBuf;
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
+pub(crate) use self::{
+    carrier::{DOCKER_PROXY, Sandboxed, docker_proxy},
+    stage::Bridged,
+};
 use self::{
     goal::GOALS,
     measure::Measure,
