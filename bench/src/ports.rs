@@ -68,13 +68,13 @@ fn ours(host: &Netns, options: &Options) -> Result<()> {
     let more = cpu::descendants(daemon.pid())?.saturating_sub(processes);
 
     println!("vswitch publish -p {range}");
-    tell("until the command's end", answered, 1.0, "s");
+    tell("until the command's end", answered, 1.0, " s");
     match obstacle {
-        None => tell("until the last port answers", reached, 1.0, "s"),
+        None => tell("until the last port answers", reached, 1.0, " s"),
         Some(obstacle) => println!("  the last port does not answer: {obstacle}: MISSED"),
     }
     let grown = after.resident_kib.saturating_sub(before.resident_kib);
-    tell("resident memory more", grown as f64 / 1024.0, 20.0, "MiB");
+    tell("resident memory more", grown as f64 / 1024.0, 20.0, " MiB");
     tell("processes more", more as f64, 0.0, "");
     println!(
         "  resident memory {} KiB before, {} KiB after; descriptors {} before, {} after",
@@ -148,7 +148,7 @@ fn docker(host: &Netns, options: &Options) -> Result<()> {
 
 fn tell(title: &str, value: f64, most: f64, unit: &str) {
     let verdict = if value <= most { "reached" } else { "MISSED" };
-    println!("  {title}: {value:.3} {unit} (goal at most {most} {unit}): {verdict}");
+    println!("  {title}: {value:.3}{unit} (goal at most {most}{unit}): {verdict}");
 }
 
 /// Below the ports that Linux gives clients by itself (`net.ipv4.ip_local_port_range` begins at 32768).
