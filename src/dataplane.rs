@@ -7,6 +7,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,7 +20,7 @@ use tokio::sync::{
 use vswitch_proxy::{
     config::{Descriptors, Policy, Source},
     listing::FlowView,
-    publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
+    publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts, Routing},
 };
 use vswitch_wire::MacAddr;
 
@@ -407,6 +408,50 @@ impl DataPlane {
             network,
             mapping,
             connections,
+            reply,
+        })
+        .await
+    }
+
+    /// Changes how clients of a mapping are shown to its container from now on.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::UnknownMapping`], [`DataPlaneError::Stopped`].
+    pub async fn reroute(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        routing: Routing,
+    ) -> Result<(), DataPlaneError> {
+        let worker = self.worker_of(network)?;
+        self.ask(worker, |reply| Command::Reroute {
+            network,
+            mapping,
+            routing,
+            reply,
+        })
+        .await
+    }
+
+    /// Makes the listeners for some of the container's ports a mapping of their own, called `apart`. Connections
+    /// do not notice.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::UnknownMapping`], [`DataPlaneError::Stopped`].
+    pub async fn split(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        ports: RangeInclusive<u16>,
+        apart: MappingId,
+    ) -> Result<(), DataPlaneError> {
+        let worker = self.worker_of(network)?;
+        self.ask(worker, |reply| Command::Split {
+            network,
+            mapping,
+            part: (ports, apart),
             reply,
         })
         .await

@@ -9,11 +9,13 @@ pub use self::{
         Driver, Endpoint, EndpointRequest, Namespace, Network, NetworkSettings, Origin, OutboundSettings,
         Sandbox, Subnet,
     },
+    port_text::{InvalidPort, InvalidRange},
     ports::{PortMapping, PortRange, PortRequest, PortRules, ProxyProtocol, Transport},
     timestamp::{InvalidTime, Timestamp},
 };
 
 mod objects;
+mod port_text;
 mod ports;
 mod timestamp;
 

@@ -76,10 +76,14 @@ pub struct Limits {
     pub flows: usize,
     /// Flows of one container (DESIGN §9).
     pub flows_per_endpoint: usize,
+    /// Flows of one container that are clients of its published ports: the rest is for what it begins itself.
+    pub clients_per_endpoint: usize,
     /// TCP connections of the network that wait for the host's connect (R-LIM-1).
     pub pending: usize,
     /// The same of one container (R-LIM-1).
     pub pending_per_endpoint: usize,
+    /// Connections of clients of published ports that wait for one container's answer (R-IN-5).
+    pub initiating_per_endpoint: usize,
     /// New flows of one container per second, and at once (R-LIM-1).
     pub new_per_second: u32,
     /// DNS queries of one container that wait for an answer (R-DNS-3).
@@ -98,8 +102,10 @@ impl Limits {
         Self {
             flows: 65_536,
             flows_per_endpoint: 16_384,
+            clients_per_endpoint: 12_288,
             pending: 1024,
             pending_per_endpoint: 256,
+            initiating_per_endpoint: 1024,
             new_per_second: 500,
             queries_per_endpoint: 256,
             reassembly_bytes: 4 << 20,

@@ -8,6 +8,7 @@ use crate::{
     datagram_socket::{DatagramSocket, Progress},
     errors,
     sys::{self, QueuedError, Received, Slots},
+    udp::PAYLOAD_MAX,
 };
 
 /// A flow whose socket is drained.
@@ -96,6 +97,54 @@ pub(crate) trait Drain {
             }
         }
     }
+}
+
+/// Received datagrams that go to the container as one super-frame, or one that goes alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// Where its payload ends.
+    pub(crate) end: usize,
+    /// Size of each but the last.
+    pub(crate) segment: Option<u16>,
+    /// The first datagram behind it.
+    pub(crate) next: usize,
+}
+
+/// Puts datagrams of equal size that came one by one together, in the slot of the `first`: those right behind it
+/// that belong to the same flow.
+pub(crate) fn combine(
+    datagrams: &mut [u8],
+    received: &[Received],
+    first: usize,
+    belongs: impl Fn(usize) -> bool,
+) -> Run {
+    let start = first * SLOTS.stride + SLOTS.headroom;
+    let Received {
+        len: size, segment, ..
+    } = received[first];
+    let mut run = Run {
+        end: start + size,
+        segment,
+        next: first + 1,
+    };
+    let may_combine = segment.is_none() && size > 0;
+    while may_combine
+        && let Some(next) = received.get(run.next)
+        && next.segment.is_none()
+        && (1..=size).contains(&next.len)
+        && run.end - start + next.len <= PAYLOAD_MAX
+        && belongs(run.next)
+    {
+        let place = run.next * SLOTS.stride + SLOTS.headroom;
+        datagrams.copy_within(place..place + next.len, run.end);
+        run.end += next.len;
+        run.segment = u16::try_from(size).ok();
+        run.next += 1;
+        if next.len < size {
+            break;
+        }
+    }
+    run
 }
 
 /// Payloads are received where frames can be built around them.

@@ -9,13 +9,15 @@ pub struct FlowView {
     pub endpoint: u32,
     /// Protocol.
     pub protocol: Protocol,
-    /// State of the flow in the words of `conntrack`: `SYN_SENT`, `ESTABLISHED`, `UNREPLIED`, …
+    /// State of the flow in the words of `conntrack`: `SYN_SENT`, `ESTABLISHED`, `UNREPLIED`, …; `SPLICED` for a client
+    /// on this host whose socket is joined to one in the container's namespace.
     pub state: &'static str,
     /// The container's end; an echo flow has its identifier as port.
     pub container: SocketAddr,
     /// The other end as the container addresses it.
     pub remote: SocketAddr,
-    /// The other end as the host reaches it, where that differs: the host itself or its resolver.
+    /// The other end as the host reaches it, where that differs: the host itself or its resolver. Of a client of a
+    /// published UDP port, the host's end, which it has addressed.
     pub target: Option<SocketAddr>,
     /// Payload bytes from the container that the host has taken.
     pub sent: u64,
@@ -25,7 +27,7 @@ pub struct FlowView {
     pub age: Duration,
     /// Since anything last moved.
     pub idle: Duration,
-    /// Until the flow ends by itself if nothing moves.
+    /// Until the flow ends by itself if nothing moves; zero for one that does not, while both ends are there.
     pub timeout: Duration,
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use vswitch_wire::IpVersion;
 
-use crate::sys::{self, IntOption, Received, Slots};
+use crate::sys::{self, IntOption, QueuedError, Received, Slots};
 
 /// Both ends of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -92,6 +92,28 @@ impl<'a> SharedSocket<'a> {
     /// The kernel's; `WouldBlock` when there is no room.
     pub fn send(self, payload: &[u8], ends: &Ends) -> io::Result<usize> {
         sys::pktinfo::send(self.socket, self.version, ends, payload, None)
+    }
+
+    /// Receives as many datagrams as are there and fit, one per slot, and gives how many; also the ends of each that
+    /// was not sent to many stations at once.
+    pub(crate) fn receive_many(
+        self,
+        buffer: &mut [u8],
+        slots: Slots,
+        received: &mut [Received; sys::RECEIVE_MAX],
+        ends: &mut [Option<Ends>; sys::RECEIVE_MAX],
+    ) -> io::Result<usize> {
+        let mut locals = [None; sys::RECEIVE_MAX];
+        let count = sys::pktinfo::receive_many(self.socket, buffer, slots, received, &mut locals)?;
+        for index in 0..count {
+            ends[index] = Ends::of(&received[index], locals[index]);
+        }
+        Ok(count)
+    }
+
+    /// The oldest entry of the error queue, whose payload goes to `payload`, and from where the packet was sent.
+    pub(crate) fn receive_error(self, payload: &mut [u8]) -> io::Result<(QueuedError, Option<Local>)> {
+        sys::pktinfo::receive_error(self.socket, payload)
     }
 
     /// As [`send`](Self::send), several datagrams of `size` but the last, cut by the kernel.

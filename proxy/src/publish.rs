@@ -5,6 +5,7 @@
 //! container is published on ([`Relay::publish`](crate::Relay::publish)) and taken back with its listeners
 //! ([`Relay::unpublish`](crate::Relay::unpublish)).
 
+mod header;
 mod registry;
 mod sockets;
 
@@ -19,7 +20,8 @@ use vswitch_wire::MacAddr;
 
 use crate::listing::Protocol;
 
-pub use registry::{PublishedPorts, Reached};
+pub use registry::PublishedPorts;
+pub(crate) use registry::Reached;
 pub use sockets::{NamespaceSockets, SocketKind};
 
 /// Names a mapping for as long as the daemon runs; the control plane numbers them.
@@ -72,6 +74,17 @@ impl Backend {
     }
 }
 
+/// How a [`Backend`] reaches strangers, which changes with the networks around it.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// See [`Backend::routed_v4`].
+    pub routed_v4: bool,
+    /// See [`Backend::routed_v6`].
+    pub routed_v6: bool,
+    /// See [`Backend::on_link`].
+    pub on_link: Arc<[IpNet]>,
+}
+
 /// Who may come, and how.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Rules {
@@ -88,8 +101,24 @@ pub struct Rules {
 }
 
 impl Rules {
+    /// Whether everybody may come as often as he likes, and the container is told nothing.
+    pub(crate) fn is_trivial(&self) -> bool {
+        let Self {
+            allow,
+            max_connections,
+            connections_per_second,
+            proxy_protocol,
+            local,
+        } = self;
+        allow.is_empty()
+            && max_connections.is_none()
+            && connections_per_second.is_none()
+            && proxy_protocol.is_none()
+            && *local == Local::Splice
+    }
+
     /// Whether `client` may come.
-    pub fn admit(&self, client: IpAddr) -> bool {
+    pub(crate) fn admit(&self, client: IpAddr) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|prefix| prefix.contains(&client))
     }
 }

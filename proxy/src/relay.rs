@@ -7,17 +7,19 @@
 //!
 //! Invariants: every flow is in the table once, has one host socket and one entry among the deadlines, and
 //! holds one lease of a descriptor and its part of its container's share; all are given back when it is
-//! removed. A flow's policy is decided when it begins and never again.
+//! removed. A client of a published UDP port has no socket and no lease: its listener has both. A flow's policy is decided when it begins and never again.
 
 mod admission;
 mod counters;
 mod datagram;
 mod deadlines;
+mod flow;
 mod host;
 mod inbound;
 mod published;
 mod resolve;
 mod sessions;
+mod splices;
 mod table;
 mod target;
 mod tcp;
@@ -26,39 +28,35 @@ mod time_wait;
 use std::{
     collections::{VecDeque, hash_map::RandomState},
     hash::BuildHasher,
-    net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, AsRawFd, RawFd},
+    net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use mio::Interest;
-use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal, Stations};
+use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal};
 
 use crate::{
-    FlowId, Hop, Link, Outbound, Path, Scratch, SocketId,
-    activity::Activity,
+    FlowId, Hop, Link, Outbound, Scratch, SocketId,
     allowance::Allowance,
-    config::{Denial, Lease, RelayConfig, Timeouts},
+    config::{Denial, RelayConfig},
     datagram::{Counters as DatagramCounters, FragmentIds},
-    echo::EchoFlow,
     link::SocketRole,
     listing::FlowView,
     payload::Packet,
-    publish::MappingId,
     reassembly::{Assembly, Reassembly},
     resolvers::Resolvers,
-    stream::TcpFlow,
     tcp::EarlyBudget,
-    udp::UdpFlow,
 };
 
 use counters::Counters;
 use deadlines::Deadlines;
+use flow::{Flow, Kind, Pending};
 use host::Host;
 use published::Published;
-use table::{Keyed, Shares, Table, Tuple};
-use target::Refused;
+use sessions::Sessions;
+use splices::Splices;
+use table::{Shares, Table, Tuple};
+use target::{Refused, Target, Wish};
 use tcp::Owed;
 use time_wait::TimeWait;
 
@@ -83,6 +81,8 @@ pub struct Relay {
     turns: VecDeque<SocketId>,
     /// The way in.
     published: Published,
+    sessions: Sessions,
+    splices: Splices,
     /// Taken out while a packet of it is handled.
     reassembly: Option<Reassembly>,
     fragment_ids: FragmentIds,
@@ -93,39 +93,6 @@ pub struct Relay {
     /// Key and start of the clock of initial sequence numbers.
     secret: RandomState,
     epoch: Instant,
-}
-
-/// One flow.
-#[derive(Debug)]
-struct Flow {
-    tuple: Tuple,
-    station: MacAddr,
-    /// Where the host socket leads if not to the tuple's other end.
-    target: Option<SocketAddr>,
-    began: Instant,
-    /// Whether it counts as waiting for the host's connect.
-    pending: bool,
-    /// Waits in [`Relay::unflushed`] and [`Relay::turns`].
-    unflushed: bool,
-    turn: bool,
-    /// Place among its container's flows that may be ended to make room.
-    evictable_place: Option<usize>,
-    /// The mapping that it came in by; `None` if the container began it.
-    mapping: Option<MappingId>,
-    kind: Kind,
-    /// `None` for a client of a published UDP port, which has no socket of its own.
-    _descriptor: Option<Lease>,
-}
-
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most flows are TCP's, and a box would cost a cache miss per segment"
-)]
-enum Kind {
-    Echo(EchoFlow),
-    Tcp(TcpFlow),
-    Udp(UdpFlow),
 }
 
 /// How a packet came, beside what it is.
@@ -164,6 +131,8 @@ impl Relay {
             unflushed: Vec::new(),
             turns: VecDeque::new(),
             published: Published::default(),
+            sessions: Sessions::default(),
+            splices: Splices::default(),
             reassembly: Some(Reassembly::new(config.limits.reassembly_bytes, &config.timeouts)),
             fragment_ids: FragmentIds::new(secret.hash_one(FRAGMENT_IDS) as u32),
             counters: Counters::default(),
@@ -279,7 +248,7 @@ impl Relay {
         match SocketRole::of(id) {
             SocketRole::Flow(id) => self.handle_flow_ready(now, id, readiness, scratch, link),
             SocketRole::Listener(id) => self.handle_listener_ready(now, id, scratch, link),
-            SocketRole::Splice(..) => {}
+            SocketRole::Splice(id, side) => self.advance_splice(now, id, side, readiness),
         }
     }
 
@@ -295,6 +264,8 @@ impl Relay {
         match flow.kind {
             Kind::Echo(_) | Kind::Udp(_) => self.handle_datagram_ready(now, id, scratch, link),
             Kind::Tcp(_) => self.handle_stream_ready(now, id, readiness, scratch, link),
+            // Its listener is ready instead.
+            Kind::Session(_) => {}
         }
     }
 
@@ -317,10 +288,14 @@ impl Relay {
     pub fn take_turns(&mut self, now: Instant, most: usize, scratch: &mut Scratch, link: &mut impl Link) {
         for _ in 0..self.turns.len().min(most) {
             let Some(id) = self.turns.pop_front() else { return };
-            if let SocketRole::Flow(id) = SocketRole::of(id)
-                && let Some(flow) = self.flows.get_mut(id)
-            {
-                flow.turn = false;
+            match SocketRole::of(id) {
+                SocketRole::Flow(id) => {
+                    if let Some(flow) = self.flows.get_mut(id) {
+                        flow.turn = false;
+                    }
+                }
+                SocketRole::Splice(id, _) => self.clear_splice_turn(id),
+                SocketRole::Listener(_) => {}
             }
             let readable = Readiness {
                 readable: true,
@@ -340,6 +315,7 @@ impl Relay {
             .chain(reassembly)
             .chain(self.time_wait.poll_timeout())
             .chain(self.owed_at)
+            .chain(self.published.resume_at())
             .min()
     }
 
@@ -350,9 +326,12 @@ impl Relay {
         }
         self.time_wait.expire(now);
         self.send_owed(now, scratch, link);
+        self.resume_listeners(now);
         while let Some(id) = self.deadlines.take_due(now) {
             match self.flows.get(id).map(|flow| &flow.kind) {
-                Some(Kind::Echo(_) | Kind::Udp(_)) => self.handle_datagram_timeout(now, id),
+                Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => {
+                    self.handle_datagram_timeout(now, id)
+                }
                 Some(Kind::Tcp(_)) => self.handle_stream_timeout(now, id, scratch, link),
                 None => {}
             }
@@ -367,6 +346,8 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
+        self.close_mappings_of(endpoint);
+        self.abort_splices_to(endpoint);
         let of_endpoint = self
             .flows
             .iter()
@@ -384,6 +365,7 @@ impl Relay {
 
     /// Ends all flows.
     pub fn remove_all(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        self.abort_all_splices();
         let ids: Vec<FlowId> = self.flows.iter().map(|(id, _)| id).collect();
         for id in ids {
             self.abort(now, id, scratch, link);
@@ -393,7 +375,8 @@ impl Relay {
     /// Every flow.
     pub fn flows(&self, now: Instant) -> impl Iterator<Item = FlowView> {
         let timeouts = &self.config.timeouts;
-        self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts))
+        let flows = self.flows.iter().map(move |(_, flow)| flow.view(now, timeouts));
+        flows.chain(self.splice_views(now))
     }
 
     /// How often a limit was hit or the host was short of something, since the relay began.
@@ -434,9 +417,25 @@ impl Relay {
     fn abort(&mut self, now: Instant, id: FlowId, scratch: &mut Scratch, link: &mut impl Link) {
         match self.flows.get(id).map(|flow| &flow.kind) {
             Some(Kind::Tcp(_)) => self.abort_stream(now, id, scratch, link),
-            Some(Kind::Echo(_) | Kind::Udp(_)) => drop(self.remove(id)),
+            Some(Kind::Echo(_) | Kind::Session(_) | Kind::Udp(_)) => drop(self.remove(id)),
             None => {}
         }
+    }
+
+    /// Where a new flow of a container leads.
+    fn target(&mut self, now: Instant, hop: Hop, tuple: &Tuple) -> Result<Target, Refused> {
+        let wish = Wish {
+            protocol: tuple.protocol,
+            hop,
+            remote: tuple.remote,
+        };
+        wish.target(&mut target::Around {
+            now,
+            policy: &self.config.policy,
+            host: &mut self.host,
+            resolver: self.resolvers.first(),
+            published: &self.config.published,
+        })
     }
 
     fn count_bad(&mut self, error: Malformed) -> Option<Refusal> {
@@ -474,114 +473,6 @@ enum Answer {
     None,
     Refusal(Refusal),
     Reset,
-}
-
-impl Keyed for Flow {
-    fn tuple(&self) -> &Tuple {
-        &self.tuple
-    }
-}
-
-impl Flow {
-    /// The gateway's address of the flow's version.
-    fn gateway(&self, config: &RelayConfig) -> IpAddr {
-        let remote = self.tuple.remote.ip();
-        let mut gateways = config.gateways.iter();
-        let own = gateways.find(|gateway| gateway.is_ipv4() == remote.is_ipv4());
-        own.copied().unwrap_or(match remote {
-            IpAddr::V6(_) => IpAddr::V6(config.gateway_mac.link_local()),
-            remote => remote,
-        })
-    }
-
-    fn path(&self, config: &RelayConfig) -> Path {
-        Path {
-            container: self.tuple.container,
-            remote: self.tuple.remote,
-            stations: Stations {
-                src: config.gateway_mac,
-                dst: self.station,
-            },
-            mtu: config.mtu,
-        }
-    }
-
-    /// Its socket, and what of it is of interest.
-    fn socket(&self) -> (RawFd, Interest) {
-        match &self.kind {
-            // Every datagram that leaves would make a socket writable anew.
-            Kind::Echo(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
-            Kind::Udp(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
-            Kind::Tcp(flow) => (
-                flow.socket.as_fd().as_raw_fd(),
-                Interest::READABLE | Interest::WRITABLE,
-            ),
-        }
-    }
-
-    fn deadline(&self, timeouts: &Timeouts) -> Instant {
-        match &self.kind {
-            Kind::Echo(flow) => flow.deadline(timeouts),
-            Kind::Tcp(flow) => flow.connection.poll_timeout(),
-            Kind::Udp(flow) => flow.deadline(timeouts),
-        }
-    }
-
-    /// Whether it may be ended to make room: not TCP's, whose ends would have to be told.
-    fn is_evictable(&self) -> bool {
-        !matches!(self.kind, Kind::Tcp(_))
-    }
-
-    /// How little the flow is missed: without an answer, then idle for long.
-    fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
-        let activity = match &self.kind {
-            Kind::Echo(flow) => flow.activity(),
-            Kind::Tcp(_) => return None,
-            Kind::Udp(flow) => flow.activity(),
-        };
-        Some((activity.is_one_way, now.saturating_duration_since(activity.last)))
-    }
-
-    fn outstanding_queries(&self) -> usize {
-        match &self.kind {
-            Kind::Udp(flow) => flow.outstanding_queries(),
-            Kind::Echo(_) | Kind::Tcp(_) => 0,
-        }
-    }
-
-    fn view(&self, now: Instant, timeouts: &Timeouts) -> FlowView {
-        let of_datagrams = |activity: &Activity, expires| {
-            let moved = (activity.sent, activity.received);
-            (activity.state(), moved, activity.last, expires)
-        };
-        let (state, (sent, received), active, expires) = match &self.kind {
-            Kind::Echo(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
-            Kind::Udp(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
-            Kind::Tcp(flow) => (
-                flow.connection.state_name(),
-                flow.connection.bytes(),
-                flow.connection.active(),
-                flow.connection.expires_at(),
-            ),
-        };
-        FlowView {
-            endpoint: self.tuple.endpoint,
-            protocol: self.tuple.protocol,
-            state,
-            container: self.tuple.container,
-            remote: self.tuple.remote,
-            target: match &self.kind {
-                // It may be another resolver by now.
-                Kind::Udp(flow) => self.target.map(|_| flow.target()),
-                Kind::Echo(_) | Kind::Tcp(_) => self.target,
-            },
-            sent,
-            received,
-            age: now.saturating_duration_since(self.began),
-            idle: now.saturating_duration_since(active),
-            timeout: expires.saturating_duration_since(now),
-        }
-    }
 }
 
 impl Drop for Relay {

@@ -125,6 +125,12 @@ impl Default for PipeLimits {
     }
 }
 
+impl Default for Splicer {
+    fn default() -> Self {
+        Self::new(PipeLimits::default())
+    }
+}
+
 impl Splicer {
     /// Without pairs.
     pub fn new(limits: PipeLimits) -> Self {

@@ -57,6 +57,8 @@ pub(crate) struct HostSocket {
     /// The receive queue is not where the flow believes it to be; nothing of it may be used any more.
     is_out_of_step: bool,
     keeps_alive: bool,
+    /// What the container gets before the first byte of the receive queue, as far as it has not acknowledged it.
+    prefix: Vec<u8>,
 }
 
 /// How a peek gets to its offset.
@@ -87,6 +89,15 @@ impl HostSocket {
                 SocketAddr::V6(_) => socket.set_tclass_v6(traffic_class.into()),
             };
         }
+        Self::adopt(socket, Vec::new())
+    }
+
+    /// Takes a non-blocking socket that something else has made. The container gets `prefix` before what its peer
+    /// sends.
+    ///
+    /// # Errors
+    /// The kernel's; it is no TCP socket.
+    pub(crate) fn adopt(socket: Socket, prefix: Vec<u8>) -> io::Result<Self> {
         // Small requests must not wait for the acknowledgment of the one before: the container's own stack
         // has decided already whether to wait.
         socket.set_tcp_nodelay(true)?;
@@ -101,6 +112,7 @@ impl HostSocket {
             peek,
             is_out_of_step: false,
             keeps_alive: false,
+            prefix,
         })
     }
 
@@ -123,8 +135,19 @@ impl HostSocket {
     pub(crate) fn connected(&self) -> io::Result<bool> {
         match self.socket.take_error()? {
             Some(error) => Err(error),
-            // A stale event is no success.
-            None => Ok(self.socket.peer_addr().is_ok()),
+            // A stale event is no success; and a port of the range that connect chose from, which nobody listens on,
+            // may have been connected to itself (R-IN-6).
+            None => match self.socket.peer_addr() {
+                Ok(peer)
+                    if self
+                        .socket
+                        .local_addr()
+                        .is_ok_and(|own| own.as_socket() == peer.as_socket()) =>
+                {
+                    Err(io::Error::from_raw_os_error(libc::ECONNREFUSED))
+                }
+                peer => Ok(peer.is_ok()),
+            },
         }
     }
 
@@ -143,6 +166,14 @@ impl HostSocket {
         if self.is_out_of_step {
             return Err(io::ErrorKind::InvalidData.into());
         }
+        let offset = match self.prefix.get(offset as usize..) {
+            Some(rest @ [_, ..]) => {
+                let len = rest.len().min(into.len());
+                into[..len].copy_from_slice(&rest[..len]);
+                return Ok(len);
+            }
+            _ => offset - self.prefix.len() as u32,
+        };
         let Peek::Offset(at) = &mut self.peek else {
             let skipped = offset as usize;
             let len = stream::peek_behind(self.socket.as_fd(), skipped, waste, into)?;
@@ -161,6 +192,9 @@ impl HostSocket {
     }
 
     fn discard(&mut self, len: u32) -> io::Result<()> {
+        let of_prefix = self.prefix.len().min(len as usize);
+        self.prefix.drain(..of_prefix);
+        let len = len - of_prefix as u32;
         let mut left = len as usize;
         while left > 0 {
             let removed = stream::discard(self.socket.as_fd(), left).and_then(|removed| match removed {
@@ -170,7 +204,7 @@ impl HostSocket {
             match removed {
                 Ok(removed) => left -= removed.min(left),
                 Err(error) => {
-                    self.is_out_of_step = left < len as usize;
+                    self.is_out_of_step = of_prefix > 0 || left < len as usize;
                     return Err(error);
                 }
             }

@@ -22,7 +22,8 @@
 //! | --- | --- | --- |
 //! | connecting | [`Connection::new`] with the container's SYN | connected, connect error, RST or FIN or another SYN of the container, timeout |
 //! | SYN+ACK sent | [`Connection::handle_connected`] | the container's ACK, its RST, retransmissions used up |
-//! | established, with a FIN sent or received or neither | that ACK | both FINs acknowledged, a reset on either side, timeouts |
+//! | SYN sent | [`Connection::inbound`] for a client of a published port | the container's SYN+ACK, its RST, retransmissions used up, the client's reset |
+//! | established, with a FIN sent or received or neither | that ACK or SYN+ACK | both FINs acknowledged, a reset on either side, timeouts |
 //! | over ([`Connection::end`]) | any of those | never |
 //!
 //! # Order of calls
@@ -34,6 +35,7 @@
 
 mod accept;
 mod early;
+mod initiate;
 mod io;
 mod open;
 mod options;
@@ -170,6 +172,7 @@ pub enum End {
 enum State {
     Connecting,
     SynAckSent,
+    SynSent,
     Established,
 }
 
@@ -195,24 +198,34 @@ impl Connection {
     /// (R-OUT-1).
     pub fn new(now: Instant, syn: &TcpSegment<'_>, settings: Settings) -> Self {
         let offer = Offer::read(syn, &settings);
-        let irs = SeqNum(syn.header().sequence());
-        let isn = settings.isn;
+        let mut connection = Self::unopened(now, settings, State::Connecting);
+        connection.irs = SeqNum(syn.header().sequence());
         // Data in a SYN is not accepted (R-OUT-10).
-        let rcv_nxt = irs + 1;
+        connection.expect(connection.irs + 1);
+        connection.take_first_window(syn);
+        connection.mss = offer.mss;
+        connection.scale = offer.window_scale.unwrap_or(0);
+        connection.own_scale = offer.window_scale.map(|_| WINDOW_SCALE);
+        connection
+    }
+
+    /// A connection of which nothing is known but our own first sequence number.
+    fn unopened(now: Instant, settings: Settings, state: State) -> Self {
+        let (isn, irs) = (settings.isn, SeqNum(0));
         Self {
             settings,
-            state: State::Connecting,
+            state,
             end: None,
             una: isn,
             nxt: isn,
             high: isn,
-            window: u32::from(syn.header().window()),
-            max_window: u32::from(syn.header().window()),
+            window: 0,
+            max_window: 0,
             window_seq: irs,
             window_ack: isn,
-            mss: offer.mss,
-            scale: offer.window_scale.unwrap_or(0),
-            own_scale: offer.window_scale.map(|_| WINDOW_SCALE),
+            mss: settings.default_mss.min(settings.mss),
+            scale: 0,
+            own_scale: None,
             fin: Fin::Unsent,
             fin_at: None,
             closed_first: false,
@@ -222,9 +235,9 @@ impl Connection {
             first_timeout: timers::FIRST_TIMEOUT,
             backoff: 0,
             unanswered: 0,
-            rcv_nxt,
-            acked: rcv_nxt,
-            edge: rcv_nxt,
+            rcv_nxt: irs,
+            acked: irs,
+            edge: irs,
             irs,
             fin_received: false,
             early: None,
@@ -250,6 +263,20 @@ impl Connection {
         }
     }
 
+    /// The container's stream begins at `rcv_nxt`; what it may send stays as much as it was.
+    fn expect(&mut self, rcv_nxt: SeqNum) {
+        self.edge = rcv_nxt + (self.edge - self.rcv_nxt);
+        (self.rcv_nxt, self.acked) = (rcv_nxt, rcv_nxt);
+    }
+
+    /// The window of a SYN, which is never scaled (RFC 7323 §2.2).
+    fn take_first_window(&mut self, syn: &TcpSegment<'_>) {
+        let header = syn.header();
+        self.window = u32::from(header.window());
+        self.max_window = self.window;
+        self.window_seq = SeqNum(header.sequence());
+    }
+
     /// Takes a segment of the container, whose checksum is right.
     pub fn handle_segment(&mut self, now: Instant, segment: &TcpSegment<'_>, io: &mut impl FlowIo) {
         if self.end.is_some() {
@@ -261,6 +288,7 @@ impl Connection {
         match self.state {
             State::Connecting => self.handle_while_connecting(segment),
             State::SynAckSent => self.handle_while_opening(now, segment, io),
+            State::SynSent => self.handle_while_initiating(now, segment, io),
             State::Established => self.handle_while_established(now, segment, io),
         }
     }
@@ -292,8 +320,13 @@ impl Connection {
         if self.end.replace(End::Reset).is_some() || self.state == State::Connecting {
             return;
         }
+        let flags = match self.state {
+            // Nothing of the container's has come that could be acknowledged.
+            State::SynSent => TcpFlags::RST,
+            _ => TcpFlags::RST | TcpFlags::ACK,
+        };
         // The exact next number, since the container ignores any other (RFC 5961 §3.2).
-        self.owes_reset = self.emit(io, TcpFlags::RST | TcpFlags::ACK, self.high) == crate::Delivery::Full;
+        self.owes_reset = self.emit(io, flags, self.high) == crate::Delivery::Full;
     }
 
     /// Whether the container's device was too full for the reset at the flow's end, which it still has to get
@@ -322,6 +355,11 @@ impl Connection {
         self.state == State::Connecting
     }
 
+    /// Whether a client's connection waits for the container's answer.
+    pub fn is_initiating(&self) -> bool {
+        self.state == State::SynSent
+    }
+
     /// What the container's connection is at, for [`TIME_WAIT`](End::Closed): the sequence numbers that we
     /// would send and expect next.
     pub fn sequence(&self) -> (SeqNum, SeqNum) {
@@ -336,7 +374,7 @@ impl Connection {
     /// State in the words of `conntrack`.
     pub fn state_name(&self) -> &'static str {
         match (self.state, self.fin, self.fin_received) {
-            (State::Connecting, ..) => "SYN_SENT",
+            (State::Connecting | State::SynSent, ..) => "SYN_SENT",
             (State::SynAckSent, ..) => "SYN_RECV",
             (State::Established, Fin::Unsent, false) => "ESTABLISHED",
             (State::Established, Fin::Unsent, true) => "CLOSE_WAIT",

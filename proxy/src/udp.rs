@@ -2,6 +2,7 @@
 
 mod asking;
 mod queries;
+mod sending;
 
 use std::{
     io,
@@ -10,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use socket2::Socket;
 use vswitch_wire::{Refusal, UdpHeader};
 
 use crate::{
@@ -18,12 +20,14 @@ use crate::{
     config::{Source, Timeouts},
     datagram::Inbound,
     datagram_socket::{DatagramSocket, Progress, Service, version_of},
-    drain::{Drain, SLOTS},
+    drain::{self, Drain, SLOTS},
     errors,
     payload::{Datagram, Headers},
     report::{Quote, QuotedProtocol},
     sys::{self, Origin, QueuedError, Received},
 };
+
+pub(crate) use sending::{Outlet, PAYLOAD_MAX, Segmentation, Sending, Step};
 
 use queries::Queries;
 
@@ -51,13 +55,26 @@ impl UdpFlow {
     /// The kernel's, which [`errors::refusal`] explains.
     pub(crate) fn open(now: Instant, target: SocketAddr, source: &Source) -> io::Result<Self> {
         let socket = DatagramSocket::open(Service::Udp, target, source)?;
-        Ok(Self {
+        Ok(Self::new(now, socket, target))
+    }
+
+    /// A conversation with `target` by a socket that something else has made.
+    ///
+    /// # Errors
+    /// The kernel's.
+    pub(crate) fn adopt(now: Instant, socket: Socket, target: SocketAddr) -> io::Result<Self> {
+        let socket = DatagramSocket::adopt(socket, target)?;
+        Ok(Self::new(now, socket, target))
+    }
+
+    fn new(now: Instant, socket: DatagramSocket, target: SocketAddr) -> Self {
+        Self {
             socket,
             target,
             queries: None,
             segmentation: Segmentation::Kernel,
             activity: Activity::new(now),
-        })
+        }
     }
 
     /// The container sends. Gives what it is to be told if that cannot go anywhere.
@@ -122,65 +139,18 @@ impl UdpFlow {
         inbound: &mut Inbound<'_, L>,
         scratch: &mut Scratch,
     ) -> Option<Refusal> {
-        let size = datagram
-            .segment
-            .map_or(usize::MAX, |size| usize::from(size).max(1));
-        let mut rest = datagram.payload;
-        let mut retry = Retry::Once;
+        let mut sending = Sending::new(datagram);
         loop {
-            let chunk = &rest[..rest
-                .len()
-                .min(size.saturating_mul(self.segmentation.at_once(size)))];
-            let error = match self.push(chunk, size) {
-                Ok(taken) => {
-                    self.activity.sent += taken as u64;
-                    rest = &rest[taken..];
-                    if rest.is_empty() {
-                        return None;
-                    }
-                    retry = Retry::Once;
-                    continue;
-                }
-                Err(error) => error,
-            };
-            let is_super_frame = chunk.len() > size;
-            match error.raw_os_error() {
-                Some(libc::EAGAIN | libc::ENOBUFS) => break,
-                // The call may only have reported an earlier datagram's error, and sent nothing (R-UDP-5).
-                _ if retry == Retry::Once => {
-                    retry = Retry::Never;
-                    self.drain_all_errors(inbound, scratch);
-                }
-                // R-UDP-11. A segment beyond the path's MTU is refused so, too: one by one they get what
-                // their headers ask for.
-                Some(libc::EIO | libc::EINVAL | libc::EMSGSIZE)
-                    if is_super_frame && self.segmentation == Segmentation::Kernel =>
-                {
-                    self.segmentation = Segmentation::OneByOne;
-                    inbound.counters.gso_fallbacks += 1;
-                }
-                Some(libc::EMSGSIZE) => {
-                    let quoted = &chunk[..chunk.len().min(size)];
-                    self.report_too_big(quoted, datagram.headers, inbound, scratch);
-                    break;
-                }
-                _ => {
-                    inbound.counters.dropped_host += rest.len().div_ceil(size).max(1) as u64;
-                    return errors::refusal(&error);
+            let (segmentation, activity) = (&mut self.segmentation, &mut self.activity);
+            match sending.advance(&self.socket, segmentation, activity, inbound.counters) {
+                Step::Done => return None,
+                Step::Interrupted => self.drain_all_errors(inbound, scratch),
+                Step::Failed(error) => return errors::refusal(&error),
+                Step::TooBig(payload) => {
+                    self.report_too_big(payload, datagram.headers, inbound, scratch);
+                    return None;
                 }
             }
-        }
-        inbound.counters.dropped_host += rest.len().div_ceil(size).max(1) as u64;
-        None
-    }
-
-    /// Sends the datagrams of `size` in `chunk`, or the first of them; gives how many bytes went out.
-    fn push(&self, chunk: &[u8], size: usize) -> io::Result<usize> {
-        match self.segmentation {
-            _ if chunk.len() <= size => self.socket.socket().send(chunk),
-            // The size is 16 bits wide where a chunk can exceed it.
-            Segmentation::Kernel => sys::send_segments(self.socket.as_fd(), chunk, size as u16),
-            Segmentation::OneByOne => sys::send_many(self.socket.as_fd(), chunk, size),
         }
     }
 
@@ -230,9 +200,9 @@ impl Drain for UdpFlow {
         while index < received.len() {
             let first = received[index];
             let start = index * SLOTS.stride + SLOTS.headroom;
-            index += 1;
             if !self.is_from_target(&first) {
                 inbound.counters.dropped_foreign += 1;
+                index += 1;
                 continue;
             }
             self.activity.note_answer(now);
@@ -241,27 +211,14 @@ impl Drain for UdpFlow {
             {
                 inbound.resolvers.note_answer(self.target);
             }
-            let mut end = start + first.len;
-            let mut segment = first.segment;
-            let may_combine = self.queries.is_none() && segment.is_none() && first.len > 0;
-            while may_combine
-                && index < received.len()
-                && continues(&received[index], first.len, end - start)
-                && self.is_from_target(&received[index])
-            {
-                let next = index * SLOTS.stride + SLOTS.headroom;
-                let len = received[index].len;
-                datagrams.copy_within(next..next + len, end);
-                end += len;
-                segment = u16::try_from(first.len).ok();
-                index += 1;
-                if len < first.len {
-                    break;
-                }
-            }
-            let slot = &mut datagrams[start - SLOTS.headroom..end];
+            let is_conversation = self.queries.is_none();
+            let run = drain::combine(datagrams, received, index, |next| {
+                is_conversation && self.is_from_target(&received[next])
+            });
+            index = run.next;
+            let slot = &mut datagrams[start - SLOTS.headroom..run.end];
             let payload = SLOTS.headroom..slot.len();
-            self.activity.received += inbound.send_udp(slot, payload, segment) as u64;
+            self.activity.received += inbound.send_udp(slot, payload, run.segment) as u64;
         }
     }
 
@@ -290,51 +247,30 @@ impl Drain for UdpFlow {
     }
 }
 
+impl Outlet for DatagramSocket {
+    fn send(&self, payload: &[u8]) -> io::Result<usize> {
+        self.socket().send(payload)
+    }
+
+    fn send_segments(&self, payload: &[u8], size: u16) -> io::Result<usize> {
+        sys::send_segments(self.as_fd(), payload, size)
+    }
+
+    fn send_many(&self, payload: &[u8], size: usize) -> io::Result<usize> {
+        sys::send_many(self.as_fd(), payload, size)
+    }
+}
+
 impl AsFd for UdpFlow {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
 }
 
-/// How several datagrams of one frame are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Segmentation {
-    /// The host's kernel cuts them.
-    Kernel,
-    /// It could not, or the path is too narrow (R-UDP-11).
-    OneByOne,
-}
-
-impl Segmentation {
-    /// How many datagrams of `size` one call may have.
-    fn at_once(self, size: usize) -> usize {
-        match self {
-            Self::Kernel => (PAYLOAD_MAX / size).clamp(1, SEGMENTS_MAX),
-            Self::OneByOne => SEGMENTS_MAX,
-        }
-    }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Retry {
-    Never,
-    Once,
-}
-
 /// Whatever the scope and the flow label.
 fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
     one.ip() == other.ip() && one.port() == other.port()
 }
-
-/// Whether the datagram may follow `len` bytes of datagrams of `size` in a super-frame.
-fn continues(next: &Received, size: usize, len: usize) -> bool {
-    next.segment.is_none() && (1..=size).contains(&next.len) && len + next.len <= PAYLOAD_MAX
-}
-
-/// Datagrams in one `UDP_SEGMENT` call: `UDP_MAX_SEGMENTS` of Linux before 6.9 (linux/udp.h).
-const SEGMENTS_MAX: usize = 64;
-/// Largest payload over IPv4 (R-UDP-11).
-const PAYLOAD_MAX: usize = 65_507;
 
 #[cfg(test)]
 mod tests;

@@ -17,8 +17,8 @@ use super::{
     socket::DaemonSocket,
     types::{
         Bridge, Container, ContainerSummary, DaemonInfo, ErrorBody, Event, FdbEntry, FlowEntry, Info,
-        Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworksPruned, PortStats,
-        SandboxCreate, SandboxCreated, Version,
+        Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworksPruned, PortEntry,
+        PortStats, PortsPublish, PortsPublished, PortsUnpublish, SandboxCreate, SandboxCreated, Version,
     },
 };
 
@@ -156,6 +156,28 @@ impl Client {
     pub async fn delete_sandbox(&self, name: &str) -> Result<(), ClientError> {
         let path = format!("/vswitch/v1/sandboxes/{}", segment(name));
         self.send(Method::DELETE, &path, Bytes::new()).await.map(drop)
+    }
+
+    /// Publishes ports of a running sandbox.
+    pub async fn publish_ports(
+        &self,
+        name: &str,
+        wish: &PortsPublish,
+    ) -> Result<PortsPublished, ClientError> {
+        let path = format!("/vswitch/v1/sandboxes/{}/ports", segment(name));
+        self.post(&path, wish).await
+    }
+
+    /// Takes published ports of a sandbox back.
+    pub async fn unpublish_ports(&self, name: &str, wish: &PortsUnpublish) -> Result<(), ClientError> {
+        let path = format!("/vswitch/v1/sandboxes/{}/ports", segment(name));
+        self.send(Method::DELETE, &path, encode(wish)?).await.map(drop)
+    }
+
+    /// The published ports of one sandbox or of all, with what has come by them.
+    pub async fn ports(&self, sandbox: Option<&str>) -> Result<Vec<PortEntry>, ClientError> {
+        self.fetch(&format!("/vswitch/v1/ports{}", scope("name", sandbox)))
+            .await
     }
 
     /// The switches with their ports, of one network or of all.

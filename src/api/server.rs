@@ -131,6 +131,11 @@ fn router(api: Api) -> Router {
         .route("/vswitch/v1/info", get(vswitch::info))
         .route("/vswitch/v1/sandboxes", post(vswitch::create_sandbox))
         .route("/vswitch/v1/sandboxes/{name}", delete(vswitch::delete_sandbox))
+        .route(
+            "/vswitch/v1/sandboxes/{name}/ports",
+            post(vswitch::publish_ports).delete(vswitch::unpublish_ports),
+        )
+        .route("/vswitch/v1/ports", get(vswitch::ports))
         .route("/vswitch/v1/bridges", get(vswitch::bridges))
         .route("/vswitch/v1/fdb", get(vswitch::fdb))
         .route("/vswitch/v1/stats", get(vswitch::stats))

@@ -6,13 +6,13 @@ use ipnet::IpNet;
 
 use super::types::{
     ConfigReference, Container, ContainerConfig, ContainerState, ContainerSummary, EndpointIpam,
-    EndpointSettings, HostConfig, Ipam, IpamConfig, Network, NetworkContainer, NetworkSettings,
-    SandboxEndpoint, StringMap, SummaryNetworks,
+    EndpointSettings, HostConfig, Ipam, IpamConfig, Network, NetworkContainer, NetworkSettings, Nothing,
+    Port, PortBinding, PortBindings, SandboxEndpoint, StringMap, SummaryNetworks,
 };
 use crate::{
-    control::{State, route_gateway},
+    control::{Publication, State, route_gateway},
     io::netns::Liveness,
-    model::{self, Endpoint, Namespace, Origin, Sandbox, Subnet, Timestamp},
+    model::{self, Endpoint, Namespace, Origin, PortMapping, Sandbox, Subnet, Timestamp},
 };
 
 /// A network without its endpoints.
@@ -102,7 +102,7 @@ pub(super) fn summary(state: &State, sandbox: &Sandbox, now: Timestamp) -> Conta
         image_id: String::new(),
         command: String::new(),
         created: sandbox.created.seconds(),
-        ports: Vec::new(),
+        ports: summary_ports(state.publications_of(sandbox.id)),
         labels: StringMap::new(),
         state: status.into(),
         status: words,
@@ -140,14 +140,89 @@ pub(super) fn container(state: &State, sandbox: &Sandbox) -> Container {
                 .map_or_else(|| "0001-01-01T00:00:00Z".into(), |at| at.to_string()),
         },
         image: String::new(),
-        host_config: host_config(state, sandbox),
+        host_config: HostConfig {
+            port_bindings: Some(wished_ports(&sandbox.ports)),
+            ..host_config(state, sandbox)
+        },
         config: ContainerConfig {
             hostname: sandbox.hostname.clone(),
+            exposed_ports: exposed_ports(&sandbox.ports),
             image: String::new(),
             labels: StringMap::new(),
         },
         network_settings: network_settings(state, sandbox, key),
     }
+}
+
+/// One object for each address and port of the host.
+fn summary_ports(publications: &[Publication]) -> Vec<Port> {
+    let mut ports = Vec::new();
+    for Publication {
+        mapping, addresses, ..
+    } in publications
+    {
+        for ip in addresses {
+            ports.extend(pairs(mapping).map(|(host_port, container_port)| Port {
+                ip: Some(ip.to_string()),
+                private_port: container_port,
+                public_port: Some(host_port),
+                transport: mapping.protocol.to_string(),
+            }));
+        }
+    }
+    ports
+}
+
+/// Where the container's ports are, as far as they are in service.
+fn bound_ports(publications: &[Publication]) -> PortBindings {
+    let mut bound = PortBindings::new();
+    for Publication {
+        mapping, addresses, ..
+    } in publications
+    {
+        for (host_port, container_port) in pairs(mapping).filter(|_| !addresses.is_empty()) {
+            let places = bound
+                .entry(format!("{container_port}/{}", mapping.protocol))
+                .or_default()
+                .get_or_insert_default();
+            places.extend(addresses.iter().map(|ip| PortBinding {
+                host_ip: ip.to_string(),
+                host_port: host_port.to_string(),
+            }));
+        }
+    }
+    bound
+}
+
+/// What was asked for, in service or not; a port that was chosen is shown as if it had been asked for.
+fn wished_ports(mappings: &[PortMapping]) -> PortBindings {
+    let mut wished = PortBindings::new();
+    for mapping in mappings {
+        for (host_port, container_port) in pairs(mapping) {
+            let places = wished
+                .entry(format!("{container_port}/{}", mapping.protocol))
+                .or_default()
+                .get_or_insert_default();
+            places.push(PortBinding {
+                host_ip: text(mapping.host_ip),
+                host_port: host_port.to_string(),
+            });
+        }
+    }
+    wished
+}
+
+fn exposed_ports(mappings: &[PortMapping]) -> BTreeMap<String, Nothing> {
+    let ports = mappings.iter().flat_map(|mapping| {
+        pairs(mapping).map(|(_, container_port)| format!("{container_port}/{}", mapping.protocol))
+    });
+    ports.map(|port| (port, Nothing {})).collect()
+}
+
+/// Each port of the host with the container's that it leads to.
+fn pairs(mapping: &PortMapping) -> impl Iterator<Item = (u16, u16)> + use<> {
+    let (host, container) = (mapping.host_port, mapping.container_port);
+    (0..mapping.count).map(move |offset| (host.saturating_add(offset), container.saturating_add(offset)))
 }
 
 /// Id and start time of the sandbox's process while it lives.
@@ -162,6 +237,7 @@ fn network_settings(state: &State, sandbox: &Sandbox, key: String) -> NetworkSet
     let mut settings = NetworkSettings {
         sandbox_id: sandbox.id.to_string(),
         sandbox_key: key,
+        ports: bound_ports(state.publications_of(sandbox.id)),
         ..NetworkSettings::default()
     };
     for (endpoint, network) in state.endpoints_of(sandbox.id) {
@@ -263,6 +339,7 @@ fn host_config(state: &State, sandbox: &Sandbox) -> HostConfig {
     HostConfig {
         network_mode,
         auto_remove: sandbox.auto_remove,
+        port_bindings: None,
     }
 }
 

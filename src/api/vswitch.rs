@@ -1,20 +1,26 @@
 //! `/vswitch/v1/`.
 
+use std::collections::HashMap;
+
 use axum::{
     Json,
     extract::{ConnectInfo, Path, Query, State},
 };
 use hyper::StatusCode;
+use vswitch_proxy::publish::{MappingId, MappingView};
 
 use super::{
     error::{ApiError, Body},
     networks::Parameters,
     server::{Api, PeerInfo},
-    types::{Bridge, BridgePort, DaemonInfo, FdbEntry, FlowEntry, PortStats, SandboxCreate, SandboxCreated},
+    types::{
+        Bridge, BridgePort, DaemonInfo, FdbEntry, FlowEntry, PortEntry, PortStats, PortsPublish,
+        PortsPublished, PortsUnpublish, SandboxCreate, SandboxCreated,
+    },
     views,
 };
 use crate::{
-    control::{ControlError, State as Objects, Verb},
+    control::{ControlError, NewSandbox, State as Objects, Verb},
     dataplane::{FdbKind, FlowRow, PortRow},
     model::{Driver, Network, NetworkId, SandboxId},
 };
@@ -37,7 +43,7 @@ pub(super) async fn create_sandbox(
     ConnectInfo(peer): PeerInfo,
     Body(wish): Body<SandboxCreate>,
 ) -> Result<(StatusCode, Json<SandboxCreated>), ApiError> {
-    let id = api.control.create_sandbox(wish, peer.caller()?).await?;
+    let NewSandbox { id, warnings } = api.control.create_sandbox(wish, peer.caller()?).await?;
     let (endpoints, name_servers) = api.control.read(|state| {
         let endpoints = state.endpoints_of(id);
         let name_servers = views::name_servers(&endpoints);
@@ -49,7 +55,7 @@ pub(super) async fn create_sandbox(
     });
     let created = SandboxCreated {
         id: id.to_string(),
-        warnings: Vec::new(),
+        warnings,
         endpoints,
         name_servers,
     };
@@ -62,6 +68,85 @@ pub(super) async fn delete_sandbox(
 ) -> Result<StatusCode, ApiError> {
     api.control.delete_sandbox(&term).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Publishes ports: 201.
+pub(super) async fn publish_ports(
+    State(api): State<Api>,
+    Path(term): Path<String>,
+    Body(wish): Body<PortsPublish>,
+) -> Result<(StatusCode, Json<PortsPublished>), ApiError> {
+    let published = api.control.publish(&term, wish.ports).await?;
+    Ok((StatusCode::CREATED, Json(published)))
+}
+
+/// Takes ports back: 204.
+pub(super) async fn unpublish_ports(
+    State(api): State<Api>,
+    Path(term): Path<String>,
+    Body(wish): Body<PortsUnpublish>,
+) -> Result<StatusCode, ApiError> {
+    api.control.unpublish(&term, wish).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn ports(
+    State(api): State<Api>,
+    Query(query): Parameters,
+) -> Result<Json<Vec<PortEntry>>, ApiError> {
+    let sandbox = api
+        .control
+        .read(|state| wanted_sandbox(state, query.get("name")))?;
+    let views = api.control.dataplane().mappings(None).await?;
+    Ok(Json(
+        api.control.read(|state| port_entries(state, views, sandbox)),
+    ))
+}
+
+/// The published ports of `only`, or of all sandboxes, by name and port.
+fn port_entries(state: &Objects, views: Vec<MappingView>, only: Option<SandboxId>) -> Vec<PortEntry> {
+    let mut views: HashMap<MappingId, MappingView> = views.into_iter().map(|view| (view.id, view)).collect();
+    let wanted = state
+        .sandboxes()
+        .filter(|sandbox| only.is_none_or(|only| only == sandbox.id));
+    let mut entries: Vec<PortEntry> = wanted
+        .flat_map(|sandbox| {
+            state
+                .publications_of(sandbox.id)
+                .iter()
+                .map(move |one| (sandbox, one))
+        })
+        .map(|(sandbox, publication)| {
+            // Without a view it is not in service at this moment.
+            let (active, counters) = match views.remove(&publication.id) {
+                Some(view) => (view.active, view.counters),
+                None => (0, Vec::new()),
+            };
+            PortEntry {
+                sandbox: sandbox.name.clone(),
+                network: publication
+                    .at
+                    .map_or_else(String::new, |(network, _)| name(state, network)),
+                mapping: publication.mapping.clone(),
+                active,
+                counters: counters
+                    .into_iter()
+                    .map(|(name, count)| (name.to_owned(), count))
+                    .collect(),
+            }
+        })
+        .collect();
+    let order = |entry: &PortEntry| {
+        let mapping = &entry.mapping;
+        (
+            mapping.container_port,
+            mapping.protocol,
+            mapping.host_ip,
+            mapping.host_port,
+        )
+    };
+    entries.sort_by(|a, b| (&a.sandbox, order(a)).cmp(&(&b.sandbox, order(b))));
+    entries
 }
 
 pub(super) async fn bridges(

@@ -10,6 +10,10 @@ use vswitch_wire::MacAddr;
 
 use super::network_flag::{self, NetworkFlag};
 
+pub use self::ports::{ContainerPort, PortArgs, PublishArgs, PublishFlag, UnpublishArgs};
+
+mod ports;
+
 /// Networks for containers on a userspace switch.
 #[derive(Debug, Parser)]
 #[command(
@@ -56,6 +60,12 @@ pub enum Command {
     Run(RunArgs),
     /// Run a command in a sandbox that exists
     Exec(ExecArgs),
+    /// Publish ports of a sandbox that exists
+    Publish(PublishArgs),
+    /// Take published ports of a sandbox back
+    Unpublish(UnpublishArgs),
+    /// Show published ports, as docker port does
+    Port(PortArgs),
     /// Attach a network namespace that something else made
     Attach(AttachArgs),
     /// Detach sandboxes from their networks and forget them
@@ -247,6 +257,9 @@ pub struct RunArgs {
     /// Where to attach it.
     #[command(flatten)]
     pub attachment: AttachmentArgs,
+    /// Ports to publish.
+    #[command(flatten)]
+    pub publish: PublishFlag,
     /// Host name inside, in place of the sandbox's name
     #[arg(long, value_name = "NAME")]
     pub hostname: Option<String>,
@@ -289,6 +302,9 @@ pub struct AttachArgs {
     /// Where to attach it.
     #[command(flatten)]
     pub attachment: AttachmentArgs,
+    /// Ports to publish.
+    #[command(flatten)]
+    pub publish: PublishFlag,
 }
 
 /// Which namespace to attach.

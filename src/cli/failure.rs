@@ -94,6 +94,13 @@ pub fn report(message: &str) {
     say(&one_line(message));
 }
 
+/// Says on stderr what was done differently from what was asked, a line each.
+pub fn warn<'a>(warnings: impl IntoIterator<Item = &'a String>) {
+    for warning in warnings {
+        report(&format!("warning: {warning}"));
+    }
+}
+
 /// Says on stderr who speaks and what.
 pub fn say(message: &str) {
     // `eprintln!` panics when stderr is closed; a command does not fail because nobody listens.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     args::{Format, FormatArgs, InspectArgs, ListArgs, PsArgs},
     failure::{Failure, report},
+    port,
     print::{self, Columns},
 };
 use crate::api::{
@@ -110,7 +111,7 @@ pub fn networks(out: &mut impl Write, mut networks: Vec<Network>, args: &ListArg
 ///
 /// Those of the writer.
 pub fn sandboxes(out: &mut impl Write, summaries: &[ContainerSummary], no_trunc: bool) -> io::Result<()> {
-    let mut columns = Columns::new(["SANDBOX ID", "NAME", "PID", "NETWORKS", "STATUS"]);
+    let mut columns = Columns::new(["SANDBOX ID", "NAME", "PID", "NETWORKS", "STATUS", "PORTS"]);
     for summary in summaries {
         columns.row([
             print::id(&summary.id, no_trunc).to_owned(),
@@ -118,6 +119,7 @@ pub fn sandboxes(out: &mut impl Write, summaries: &[ContainerSummary], no_trunc:
             process(summary.pid),
             attachments(summary.network_settings.networks.iter()),
             summary.status.clone(),
+            port::folded(&summary.ports),
         ]);
     }
     columns.print(out)
@@ -257,7 +259,7 @@ fn attachments<'a>(networks: impl Iterator<Item = (&'a String, &'a EndpointSetti
 }
 
 /// Order in which `net2` comes before `net10`, as in Docker's lists.
-fn natural(a: &str, b: &str) -> Ordering {
+pub(super) fn natural(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a, b);
     loop {
         let (Some(l), Some(r)) = (left.chars().next(), right.chars().next()) else {

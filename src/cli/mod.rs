@@ -25,6 +25,7 @@ pub mod list;
 pub mod names;
 pub mod network;
 pub mod network_flag;
+pub mod port;
 pub mod print;
 pub mod progress;
 pub mod sandbox;
@@ -93,11 +94,14 @@ fn perform(cli: Cli, out: &mut impl Write) -> Result<ExitCode, Failure> {
         Command::Man { dir: None } => docs::main_page(out)?,
         Command::Man { dir: Some(directory) } => manual(&directory, out)?,
         Command::Network(command) => network::run(&session()?, command, out)?,
+        Command::Port(args) => session()?.ask(async |client| port::port(client, &args, out).await)?,
         Command::Ps(args) => session()?.ask(async |client| list::ps(client, &args, out).await)?,
+        Command::Publish(args) => session()?.ask(async |client| port::publish(client, args, out).await)?,
         Command::Run(args) => return sandbox::run(&session()?, args, out),
         Command::Show(args) => session()?.ask(async |client| show::show(client, &args, out).await)?,
         Command::Stats(args) => session()?.ask(async |client| show::stats(client, &args, out).await)?,
         Command::Stop(args) => session()?.ask(async |client| sandbox::stop(client, &args, out).await)?,
+        Command::Unpublish(args) => session()?.ask(async |client| port::unpublish(client, args).await)?,
         Command::Version(format) => daemon::version(&session()?, format, out)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -16,9 +16,9 @@ use ipnet::IpNet;
 use tokio::time;
 
 use super::{
-    args::{AttachArgs, AttachmentArgs, DetachArgs, ExecArgs, RunArgs, StopArgs, TargetArgs},
+    args::{AttachArgs, AttachmentArgs, DetachArgs, ExecArgs, PublishFlag, RunArgs, StopArgs, TargetArgs},
     daemon::Session,
-    failure::{Failure, report},
+    failure::{Failure, report, warn},
     names,
     network_flag::{self, NetworkFlag},
     progress,
@@ -124,7 +124,7 @@ pub fn attach(session: &Session, args: AttachArgs, out: &mut impl Write) -> Resu
             let wish = SandboxCreate {
                 pid,
                 netns: netns.clone(),
-                ..wish(attempts.name(), &networks)
+                ..wish(attempts.name(), &networks, &args.publish)
             };
             match progress::with_spinner("attaching", client.create_sandbox(&wish)).await {
                 Ok(sandbox) => {
@@ -226,7 +226,7 @@ fn register(
         let wish = SandboxCreate {
             pid: Some(prepared.pid()),
             hostname: Some(hostname.clone()),
-            ..wish(attempts.name(), networks)
+            ..wish(attempts.name(), networks, &args.publish)
         };
         let attached = progress::with_spinner("attaching the sandbox", client.create_sandbox(&wish));
         match session.wait(attached) {
@@ -294,7 +294,7 @@ fn network(flag: NetworkFlag) -> SandboxNetwork {
     }
 }
 
-fn wish(name: &str, networks: &[SandboxNetwork]) -> SandboxCreate {
+fn wish(name: &str, networks: &[SandboxNetwork], publish: &PublishFlag) -> SandboxCreate {
     SandboxCreate {
         name: name.to_owned(),
         pid: None,
@@ -302,7 +302,7 @@ fn wish(name: &str, networks: &[SandboxNetwork]) -> SandboxCreate {
         hostname: None,
         networks: networks.to_vec(),
         auto_remove: true,
-        ports: Vec::new(),
+        ports: publish.ports.clone(),
     }
 }
 
@@ -384,12 +384,6 @@ fn forget(session: &Session, client: &Client, id: &str) {
         }
         Err(_) => report("warning: the daemon did not confirm that the sandbox is detached"),
         Ok(_) => {}
-    }
-}
-
-fn warn<'a>(warnings: impl IntoIterator<Item = &'a String>) {
-    for warning in warnings {
-        report(&format!("warning: {warning}"));
     }
 }
 

@@ -1,14 +1,15 @@
 //! How endpoints come into being: a device in a container, a port of a switch.
 
-use std::pin::Pin;
+use std::{ops::RangeInclusive, os::fd::OwnedFd, pin::Pin};
 
+use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, Routing};
 use vswitch_wire::MacAddr;
 
 use super::error::ErrorClass;
 use crate::{
     dataplane::{DataPlane, DataPlaneError, DeviceFate, EndpointSpec},
     io::{
-        attach::{AttachClient, AttachError, AttachRequest, DefaultRoute, LinkConfig},
+        attach::{AttachClient, AttachError, AttachRequest, DefaultRoute, LinkConfig, SocketCounts},
         netns::{NetnsError, NetnsTarget},
     },
     model::{EndpointId, NetworkId},
@@ -28,10 +29,41 @@ pub trait Attacher: Send + Sync + 'static {
 
     /// Makes these default routes of the container the only ones.
     fn set_routes(&self, target: NetnsTarget, routes: Vec<DefaultRoute>) -> Pending<'_>;
+
+    /// Takes a mapping into service at an endpoint. When this fails, its listeners are closed.
+    fn publish(
+        &self,
+        at: (NetworkId, EndpointId),
+        spec: MappingSpec,
+        listeners: Vec<Listener>,
+    ) -> Pending<'_>;
+
+    /// Takes a mapping out of service; gives its listeners.
+    fn unpublish(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        connections: Connections,
+    ) -> Pending<'_, Vec<Listener>>;
+
+    /// Changes how clients of a mapping are shown.
+    fn reroute(&self, network: NetworkId, mapping: MappingId, routing: Routing) -> Pending<'_>;
+
+    /// Makes some of the container's ports of a mapping one of their own, called `apart`.
+    fn split(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        ports: RangeInclusive<u16>,
+        apart: MappingId,
+    ) -> Pending<'_>;
+
+    /// Makes sockets inside the container, in the order of the counts' fields.
+    fn make_sockets(&self, target: NetnsTarget, counts: SocketCounts) -> Pending<'_, Vec<OwnedFd>>;
 }
 
 /// An operation that takes some milliseconds.
-pub type Pending<'a> = Pin<Box<dyn Future<Output = Result<(), AttachFailure>> + Send + 'a>>;
+pub type Pending<'a, T = ()> = Pin<Box<dyn Future<Output = Result<T, AttachFailure>> + Send + 'a>>;
 
 /// What must be known of an endpoint to remove it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +201,42 @@ impl Attacher for TapAttacher {
 
     fn set_routes(&self, target: NetnsTarget, routes: Vec<DefaultRoute>) -> Pending<'_> {
         Box::pin(self.blocking(move |client| client.set_default_routes(&target, &routes)))
+    }
+
+    fn publish(
+        &self,
+        (network, endpoint): (NetworkId, EndpointId),
+        spec: MappingSpec,
+        listeners: Vec<Listener>,
+    ) -> Pending<'_> {
+        Box::pin(async move { Ok(self.plane.publish(network, endpoint, spec, listeners).await?) })
+    }
+
+    fn unpublish(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        connections: Connections,
+    ) -> Pending<'_, Vec<Listener>> {
+        Box::pin(async move { Ok(self.plane.unpublish(network, mapping, connections).await?) })
+    }
+
+    fn reroute(&self, network: NetworkId, mapping: MappingId, routing: Routing) -> Pending<'_> {
+        Box::pin(async move { Ok(self.plane.reroute(network, mapping, routing).await?) })
+    }
+
+    fn split(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        ports: RangeInclusive<u16>,
+        apart: MappingId,
+    ) -> Pending<'_> {
+        Box::pin(async move { Ok(self.plane.split(network, mapping, ports, apart).await?) })
+    }
+
+    fn make_sockets(&self, target: NetnsTarget, counts: SocketCounts) -> Pending<'_, Vec<OwnedFd>> {
+        Box::pin(self.blocking(move |client| client.sockets(&target, counts)))
     }
 }
 

@@ -47,7 +47,9 @@ impl Control {
                 return Err(ControlError::NotRunning(sandbox.id));
             }
             let endpoints = control.plan(&mut writer, &sandbox, vec![(network, wish)])?;
-            control.plug(&mut writer, &sandbox, endpoints, Vec::new()).await
+            control.plug(&mut writer, &sandbox, endpoints, Vec::new()).await?;
+            control.move_ports(&mut writer, &sandbox).await;
+            Ok(())
         })
         .await
     }
@@ -371,6 +373,8 @@ impl Control {
                 state.endpoints.remove(&endpoint.id);
             }
         }
+        // Before the endpoint that they lead to is gone.
+        self.move_ports(writer, sandbox).await;
         let place = match container {
             Container::Alive => Some(target(&sandbox.namespace)),
             Container::Gone => None,
@@ -495,7 +499,7 @@ impl Addresses {
 }
 
 impl Writer {
-    fn release(&mut self, endpoint: &Endpoint) {
+    pub(super) fn release(&mut self, endpoint: &Endpoint) {
         if let Some(addresses) = self.addresses.get_mut(&endpoint.network) {
             addresses.give_back(endpoint.ipv4, endpoint.ipv6);
         }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::{attacher::AttachFailure, ipam::AddressError, store::StoreError};
+use super::{attacher::AttachFailure, ipam::AddressError, ports::PortError, store::StoreError};
 use crate::{
     dataplane::DataPlaneError,
     model::{EndpointId, NetworkId, SandboxId},
@@ -147,6 +147,14 @@ pub enum ControlError {
         /// The network's name.
         network: String,
     },
+    /// No port that is published fits what was to be taken back.
+    #[error("no public port '{port}' published for {sandbox}")]
+    NotPublished {
+        /// The container's ports with their protocol.
+        port: String,
+        /// The sandbox's name.
+        sandbox: String,
+    },
     /// The sandbox has ended.
     #[error("container {0} is not running")]
     NotRunning(SandboxId),
@@ -162,6 +170,16 @@ pub enum ControlError {
     /// The daemon made the network and keeps it.
     #[error("{0} is a pre-defined network and cannot be removed")]
     PredefinedNetwork(String),
+    /// A port could not be published.
+    #[error("driver failed programming external connectivity on endpoint {sandbox} ({endpoint}): {error}")]
+    Publish {
+        /// The sandbox's name.
+        sandbox: String,
+        /// The endpoint that the port would have led to.
+        endpoint: EndpointId,
+        /// Why not.
+        error: PublishFailure,
+    },
     /// There is a sandbox of this name.
     #[error(
         "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove \
@@ -233,6 +251,7 @@ impl ControlError {
             Self::ConfigNetwork(_)
             | Self::EndpointNotFound(_)
             | Self::NetworkNotFound(_)
+            | Self::NotPublished { .. }
             | Self::SandboxNotFound(_)
             | Self::UnknownDriver(_) => ErrorClass::NotFound,
             Self::NetworkExists(_)
@@ -245,6 +264,7 @@ impl ControlError {
             Self::AddressesExhausted { .. }
             | Self::DataPlane(_)
             | Self::NotConnected { .. }
+            | Self::Publish { .. }
             | Self::Store(_)
             | Self::System { .. }
             | Self::Teardown(_) => ErrorClass::System,
@@ -272,6 +292,17 @@ impl ControlError {
             AddressError::Outside | AddressError::Taken => Self::AddressInUse,
         }
     }
+}
+
+/// Why a port could not be published.
+#[derive(Debug, thiserror::Error)]
+pub enum PublishFailure {
+    /// The host's port is not to be had.
+    #[error(transparent)]
+    Port(#[from] PortError),
+    /// The packet loop did not take it.
+    #[error(transparent)]
+    Serve(#[from] AttachFailure),
 }
 
 /// Kinds of failures; the API has a status for each.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 
 use super::state::State;
-use crate::model::{InvalidTime, Network, Sandbox, Timestamp};
+use crate::model::{InvalidTime, Network, PortMapping, PortRange, Sandbox, Timestamp, Transport};
 
 /// Conditions by key. Several values of one key are alternatives (labels must all match); all keys must
 /// match.
@@ -92,7 +92,8 @@ impl Filters {
     ///
     /// See [`networks`](Self::networks).
     pub fn sandboxes<'a>(&self, state: &'a State, all: bool) -> Result<Vec<&'a Sandbox>, FilterError> {
-        self.only(&["id", "label", "name", "network", "status"])?;
+        self.only(&["expose", "id", "label", "name", "network", "publish", "status"])?;
+        let (exposed, published) = (self.ports("expose")?, self.ports("publish")?);
         let statuses = [
             "created",
             "dead",
@@ -135,6 +136,8 @@ impl Filters {
                 && (name.matches(&sandbox.name) || name.matches(&format!("/{}", sandbox.name)))
                 && self.of("label").is_empty()
                 && on_network(sandbox)
+                && any_port(&exposed, &sandbox.ports, |mapping| mapping.container_port)
+                && any_port(&published, &sandbox.ports, |mapping| mapping.host_port)
         };
         Ok(state.sandboxes().filter(matches).collect())
     }
@@ -192,6 +195,19 @@ impl Filters {
         )
     }
 
+    /// Ports or ranges with their protocols, TCP by default.
+    fn ports(&self, key: &'static str) -> Result<Vec<(PortRange, Transport)>, FilterError> {
+        let read = |text: &String| {
+            let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+            let read = (ports.parse().ok(), protocol.parse().ok());
+            match read {
+                (Some(ports), Some(protocol)) => Ok((ports, protocol)),
+                _ => Err(FilterError::Value(key, text.clone())),
+            }
+        };
+        self.of(key).iter().map(read).collect()
+    }
+
     fn dangling(&self) -> Result<Option<bool>, FilterError> {
         match self.of("dangling") {
             [] => Ok(None),
@@ -240,6 +256,22 @@ impl Patterns {
         };
         self.0.is_empty() || self.0.iter().any(fits)
     }
+}
+
+/// Whether a mapping has one of the wanted ports, or none is wanted; `first` says which of its ports count.
+fn any_port(
+    wanted: &[(PortRange, Transport)],
+    mappings: &[PortMapping],
+    first: fn(&PortMapping) -> u16,
+) -> bool {
+    let has = |(ports, protocol): &(PortRange, Transport)| {
+        mappings.iter().any(|mapping| {
+            let low = first(mapping);
+            let high = low.saturating_add(mapping.count.saturating_sub(1));
+            mapping.protocol == *protocol && ports.first <= high && low <= ports.last
+        })
+    };
+    wanted.is_empty() || wanted.iter().any(has)
 }
 
 fn values(value: serde_json::Value) -> Option<Vec<String>> {

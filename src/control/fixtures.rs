@@ -1,20 +1,25 @@
 //! What the tests of the control plane and of the API share.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, UdpSocket},
+    ops::RangeInclusive,
+    os::fd::OwnedFd,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
 };
 
+use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, Routing};
 use vswitch_wire::MacAddr;
 
 use super::{
-    AttachFailure, Attacher, Control, ControlConfig, Device, Pending, State, Store, SubnetPool, store::Change,
+    AttachFailure, Attacher, Control, ControlConfig, Device, InheritedSockets, Pending, State, Store,
+    SubnetPool, store::Change,
 };
 use crate::{
-    dataplane::{DataPlane, EndpointSpec, PollMode},
+    dataplane::{DataPlane, DataPlaneError, EndpointSpec, PollMode},
     io::{
-        attach::{AttachError, DefaultRoute, LinkConfig},
+        attach::{AttachError, DefaultRoute, LinkConfig, SocketCounts},
         netns::NetnsTarget,
     },
     model::{
@@ -106,6 +111,8 @@ pub(crate) struct FakeAttacher {
 
 #[derive(Debug, Default)]
 struct Fake {
+    published: HashMap<(NetworkId, MappingId), Vec<Listener>>,
+    sockets: Vec<SocketCounts>,
     log: Vec<String>,
     refuse: Option<String>,
     stall: bool,
@@ -122,6 +129,11 @@ impl FakeAttacher {
     /// From now on operations whose log line starts with `prefix` fail; an empty text ends that.
     pub(crate) fn refuse(&self, prefix: &str) {
         self.lock().refuse = Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty());
+    }
+
+    /// Sockets that were asked for since the last call.
+    pub(crate) fn take_socket_orders(&self) -> Vec<SocketCounts> {
+        std::mem::take(&mut self.lock().sockets)
     }
 
     /// From now on no device that is being removed goes away.
@@ -146,14 +158,7 @@ impl FakeAttacher {
             .refuse
             .as_ref()
             .is_some_and(|prefix| line.starts_with(prefix));
-        let outcome = if refused {
-            Err(AttachFailure::Attach(AttachError::Failed {
-                operation: "test".into(),
-                source: std::io::Error::other("refused"),
-            }))
-        } else {
-            Ok(())
-        };
+        let outcome = if refused { Err(refusal()) } else { Ok(()) };
         fake.log.push(if refused { format!("! {line}") } else { line });
         Box::pin(std::future::ready(outcome))
     }
@@ -196,6 +201,89 @@ impl Attacher for FakeAttacher {
             .collect();
         self.record(format!("routes {}", routes.join(",")))
     }
+
+    fn publish(
+        &self,
+        (network, _): (NetworkId, EndpointId),
+        spec: MappingSpec,
+        listeners: Vec<Listener>,
+    ) -> Pending<'_> {
+        let backend = &spec.backend;
+        let routed = match (backend.routed_v4, backend.routed_v6) {
+            (true, true) => "46",
+            (true, false) => "4",
+            (false, true) => "6",
+            (false, false) => "",
+        };
+        let address = backend.v4.map(IpAddr::from).or(backend.v6.map(IpAddr::from));
+        let address = address.map_or_else(String::new, |address| address.to_string());
+        let (id, count) = (spec.id.0, listeners.len());
+        let done = self.record(format!("publish {id} of {count} to {address} routed {routed}"));
+        if spec.backend.sockets.is_some() {
+            self.lock().log.push("with sockets".into());
+        }
+        Box::pin(async move {
+            done.await?;
+            self.lock().published.insert((network, spec.id), listeners);
+            Ok(())
+        })
+    }
+
+    fn unpublish(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        connections: Connections,
+    ) -> Pending<'_, Vec<Listener>> {
+        let done = self.record(format!("unpublish {} {connections:?}", mapping.0));
+        Box::pin(async move {
+            done.await?;
+            let listeners = self.lock().published.remove(&(network, mapping));
+            Ok(listeners.ok_or(DataPlaneError::UnknownMapping(mapping))?)
+        })
+    }
+
+    fn reroute(&self, _: NetworkId, mapping: MappingId, routing: Routing) -> Pending<'_> {
+        let on_link: Vec<String> = routing.on_link.iter().map(ToString::to_string).collect();
+        self.record(format!("reroute {} beside {}", mapping.0, on_link.join(",")))
+    }
+
+    fn split(
+        &self,
+        network: NetworkId,
+        mapping: MappingId,
+        ports: RangeInclusive<u16>,
+        apart: MappingId,
+    ) -> Pending<'_> {
+        let done = self.record(format!("split {ports:?} of {} to {}", mapping.0, apart.0));
+        let published = &mut self.lock().published;
+        let all = published.remove(&(network, mapping)).unwrap_or_default();
+        let is_part = |listener: &Listener| ports.contains(&listener.container_port);
+        let (part, rest) = all.into_iter().partition(is_part);
+        published.insert((network, mapping), rest);
+        published.insert((network, apart), part);
+        done
+    }
+
+    fn make_sockets(&self, _: NetnsTarget, counts: SocketCounts) -> Pending<'_, Vec<OwnedFd>> {
+        let mut fake = self.lock();
+        fake.sockets.push(counts);
+        if fake.refuse.as_deref() == Some("sockets") {
+            return Box::pin(std::future::ready(Err(refusal())));
+        }
+        let sockets = (0..counts.total()).map(|_| {
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("the kernel has ports");
+            OwnedFd::from(socket)
+        });
+        Box::pin(std::future::ready(Ok(sockets.collect())))
+    }
+}
+
+fn refusal() -> AttachFailure {
+    AttachFailure::Attach(AttachError::Failed {
+        operation: "test".into(),
+        source: std::io::Error::other("refused"),
+    })
 }
 
 /// A control plane with its state in `directory` and devices that are only recorded.
@@ -240,6 +328,7 @@ pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig 
         dataplane,
         reports,
         attacher: Arc::new(attacher),
+        inherited: InheritedSockets::default(),
         hints: vec!["something is missing".into()],
     }
 }

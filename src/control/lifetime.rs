@@ -75,6 +75,7 @@ impl Control {
         }
         let ended = Sandbox {
             finished: Some(Timestamp::now()),
+            ports: Vec::new(),
             ..sandbox.clone()
         };
         let torn_down = self

@@ -23,13 +23,15 @@ use tokio::{
 
 pub use self::{
     attacher::{AttachFailure, Attacher, Device, Pending, TapAttacher},
-    error::{ControlError, ErrorClass, Problems, Verb},
+    error::{ControlError, ErrorClass, Problems, PublishFailure, Verb},
     filters::{FilterError, Filters},
     host_routes::host_prefixes,
     networks::{Created, PruneError},
     pools::{InvalidPool, SubnetPool},
+    ports::{InheritedSockets, PortError},
+    publications::Publication,
     routes::route_gateway,
-    sandboxes::Caller,
+    sandboxes::{Caller, NewSandbox},
     signals::{Stopped, parse_signal},
     state::State,
     store::{Store, StoreError},
@@ -37,7 +39,9 @@ pub use self::{
 use self::{
     endpoints::Addresses,
     events::Events,
+    ports::HostPorts,
     store::{Change, Contents},
+    supply::Supply,
 };
 use crate::{
     api::types::Event,
@@ -58,12 +62,17 @@ mod lifetime;
 mod network_plan;
 mod networks;
 mod pools;
+mod ports;
+mod publications;
+mod publish;
 mod routes;
 mod sandboxes;
 mod signals;
 mod start;
 mod state;
 mod store;
+mod supply;
+mod unpublish;
 
 /// The control plane; clones are handles to the same one.
 #[derive(Clone)]
@@ -85,6 +94,8 @@ pub struct ControlConfig {
     pub reports: UnboundedReceiver<DataPlaneEvent>,
     /// Makes devices; [`TapAttacher`] outside of tests.
     pub attacher: Arc<dyn Attacher>,
+    /// Sockets for published ports that are bound already.
+    pub inherited: InheritedSockets,
     /// What the host lacks, and what to do about it.
     pub hints: Vec<String>,
 }
@@ -209,6 +220,12 @@ struct Writer {
     watchers: HashMap<SandboxId, AbortHandle>,
     /// Sandboxes whose end has been told but not stored yet.
     dead: HashSet<SandboxId>,
+    /// Shared with the threads on which ports are bound.
+    ports: Arc<std::sync::Mutex<HostPorts>>,
+    /// Number of the mapping that was made last.
+    last_mapping: u64,
+    /// Stocks of sockets inside of containers with published TCP ports.
+    supplies: HashMap<SandboxId, Supply>,
     is_closed: bool,
 }
 

@@ -127,6 +127,7 @@ impl Control {
             return Err(error.into());
         }
         self.enter_network(writer, network);
+        self.reroute_ports().await;
         Ok(id)
     }
 
@@ -162,6 +163,7 @@ impl Control {
         self.shared.events.network("destroy", &network);
         tracing::info!(network = network.name, id = network.id.short(), "network removed");
         let removed = self.shared.plane.remove_network(network.id).await;
+        self.reroute_ports().await;
         removed.map_err(|error| ControlError::Teardown(vec![error.to_string()]))
     }
 }

@@ -9,6 +9,8 @@ use std::{
 use super::{
     Control, ControlError, State, Verb, Writer, endpoint_plan,
     endpoints::{Container, TornDown},
+    ports,
+    publications::{Home, why_discarded},
     store::Change,
 };
 use crate::{
@@ -17,7 +19,9 @@ use crate::{
         attach::AttachError,
         netns::{Liveness, NetnsError, NetnsTarget},
     },
-    model::{Driver, EndpointRequest, Namespace, Network, Sandbox, SandboxId, Timestamp},
+    model::{
+        Driver, Endpoint, EndpointRequest, Namespace, Network, PortRequest, Sandbox, SandboxId, Timestamp,
+    },
 };
 
 /// Who asks for something, as the kernel vouches for it (`SO_PEERCRED`).
@@ -37,22 +41,32 @@ impl Caller {
     }
 }
 
+/// A sandbox that was taken into service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSandbox {
+    /// Its id.
+    pub id: SandboxId,
+    /// What was done differently from what was asked.
+    pub warnings: Vec<String>,
+}
+
 impl Control {
-    /// Takes a network namespace into service and connects it to its networks.
+    /// Takes a network namespace into service, connects it to its networks and publishes its ports.
     ///
     /// # Errors
     ///
-    /// The request is wrong, the namespace is not the caller's, or a device cannot be made; nothing has
-    /// changed.
+    /// The request is wrong, the namespace is not the caller's, a device cannot be made or a port cannot be
+    /// bound; nothing has changed.
     pub async fn create_sandbox(
         &self,
         request: SandboxCreate,
         caller: Caller,
-    ) -> Result<SandboxId, ControlError> {
+    ) -> Result<NewSandbox, ControlError> {
         let control = self.clone();
         self.detached(async move {
             let mut writer = control.writer().await?;
             check_name(&request.name)?;
+            ports::check(&request.ports)?;
             let holder = control.read(|state| {
                 state
                     .sandboxes()
@@ -83,8 +97,11 @@ impl Control {
                 finished: None,
                 ports: Vec::new(),
             };
-            control.start_sandbox(&mut writer, sandbox, wishes).await?;
-            Ok(id)
+            let started = control.start_sandbox(&mut writer, sandbox, wishes, request.ports);
+            Ok(NewSandbox {
+                id,
+                warnings: started.await?,
+            })
         })
         .await
     }
@@ -104,19 +121,48 @@ impl Control {
         .await
     }
 
+    /// Gives what was done differently from what was asked.
     async fn start_sandbox(
         &self,
         writer: &mut Writer,
-        sandbox: Sandbox,
+        mut sandbox: Sandbox,
         wishes: Vec<(Network, EndpointRequest)>,
-    ) -> Result<(), ControlError> {
+        requests: Vec<PortRequest>,
+    ) -> Result<Vec<String>, ControlError> {
         let endpoints = self.plan(writer, &sandbox, wishes)?;
+        let (mut warnings, mut bound) = (Vec::new(), None);
+        if !requests.is_empty() {
+            match self.future_home(&sandbox, &endpoints) {
+                Err(warning) => warnings.push(warning),
+                Ok(home) => match self.bind(writer, &sandbox, &home, requests).await {
+                    Ok(taken) => bound = Some((home, taken)),
+                    Err(error) => {
+                        endpoints.iter().for_each(|endpoint| writer.release(endpoint));
+                        return Err(error);
+                    }
+                },
+            }
+        }
+        let taken = bound.iter().flat_map(|(_, taken)| taken);
+        sandbox.ports = taken.map(|taken| taken.mapping.clone()).collect();
         // Readers see the sandbox before its endpoints, never the other way round.
         let put = vec![Change::PutSandbox(sandbox.clone())];
         self.state().sandboxes.insert(sandbox.id, sandbox.clone());
         if let Err(error) = self.plug(writer, &sandbox, endpoints, put).await {
+            writer.release_ports(&sandbox.ports);
             self.state().sandboxes.remove(&sandbox.id);
             return Err(error);
+        }
+        if let Some((home, taken)) = bound {
+            match self.serve(writer, &sandbox, &home, taken).await {
+                Ok(served) => {
+                    self.state().publications.insert(sandbox.id, served);
+                }
+                Err(error) => {
+                    self.abandon(writer, &sandbox).await;
+                    return Err(error);
+                }
+            }
         }
         self.shared.events.sandbox("start", &sandbox);
         tracing::info!(
@@ -125,7 +171,38 @@ impl Control {
             "sandbox taken into service"
         );
         self.watch(writer, &sandbox);
-        Ok(())
+        Ok(warnings)
+    }
+
+    /// Where the ports of a sandbox lead to when it has these endpoints; else why nowhere.
+    fn future_home(&self, sandbox: &Sandbox, endpoints: &[Endpoint]) -> Result<Home, String> {
+        self.read(|state| {
+            let with_networks = endpoints
+                .iter()
+                .filter_map(|endpoint| Some((endpoint, state.network(endpoint.network)?)));
+            let endpoints: Vec<_> = with_networks.collect();
+            Home::of(&endpoints, state.prefixes()).ok_or_else(|| why_discarded(&sandbox.name, &endpoints))
+        })
+    }
+
+    /// Undoes the devices of a sandbox that could not be started after all.
+    async fn abandon(&self, writer: &mut Writer, sandbox: &Sandbox) {
+        let removal = Change::RemoveSandbox(sandbox.id);
+        match self
+            .clear_sandbox(writer, sandbox, Container::Alive, removal)
+            .await
+        {
+            Ok(torn_down) => {
+                if let Err(error) = torn_down.outcome() {
+                    tracing::warn!(sandbox = sandbox.name, %error, "roll back");
+                }
+            }
+            Err(error) => {
+                // The next start finds it.
+                tracing::error!(sandbox = sandbox.name, %error, "cannot take back a stored sandbox");
+            }
+        }
+        self.state().sandboxes.remove(&sandbox.id);
     }
 
     /// Forgets a sandbox with its endpoints.
@@ -170,6 +247,7 @@ impl Control {
         let torn_down = self
             .remove_endpoints(writer, sandbox, endpoints, container, vec![fate])
             .await?;
+        self.forget_ports(writer, sandbox.id);
         writer.dead.remove(&sandbox.id);
         if let Some(watcher) = writer.watchers.remove(&sandbox.id) {
             watcher.abort();

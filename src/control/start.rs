@@ -15,6 +15,7 @@ use super::{
     events::Events,
     network_plan::{DEFAULT_MTU, DEFAULT_PREFIX, MTU, NetworkPlan},
     networks::spec,
+    ports::HostPorts,
     routes::default_routes,
     sandboxes::is_alive,
 };
@@ -55,6 +56,7 @@ impl Control {
             shared: Arc::new(shared),
         };
         let mut writer = control.writer().await?;
+        writer.ports = Arc::new(std::sync::Mutex::new(HostPorts::new(config.inherited)));
         control.restore(&mut writer, contents).await?;
         control.predefine(&mut writer).await?;
         drop(writer);
@@ -81,6 +83,7 @@ impl Control {
             });
             with_endpoints.collect()
         });
+        self.close_ports(&mut writer).await;
         self.remove_devices(&living).await;
         // Only now: whoever cuts this short leaves what `kill -9` leaves, for the next daemon to take over.
         let mut removals = Vec::new();
@@ -169,6 +172,7 @@ impl Control {
             {
                 tracing::warn!(sandbox = sandbox.name, %error, "cleaning up what could not be taken over");
             }
+            self.restore_ports(writer, &sandbox).await?;
             self.watch(writer, &sandbox);
         }
         Ok(())

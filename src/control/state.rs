@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::error::{ControlError, Verb};
+use super::{
+    error::{ControlError, Verb},
+    publications::Publication,
+};
 use crate::model::{Endpoint, EndpointId, Network, NetworkId, Sandbox, SandboxId};
 
 /// All objects. Readers see it between two commands, never inside one.
@@ -11,6 +14,8 @@ pub struct State {
     pub(super) networks: BTreeMap<NetworkId, Network>,
     pub(super) sandboxes: BTreeMap<SandboxId, Sandbox>,
     pub(super) endpoints: BTreeMap<EndpointId, Endpoint>,
+    /// The mappings of living sandboxes, with their places.
+    pub(super) publications: BTreeMap<SandboxId, Vec<Publication>>,
 }
 
 impl State {
@@ -57,6 +62,11 @@ impl State {
         // eth2 before eth10.
         endpoints.sort_by_key(|(endpoint, _)| (endpoint.interface.len(), endpoint.interface.clone()));
         endpoints
+    }
+
+    /// What is published of a sandbox.
+    pub fn publications_of(&self, sandbox: SandboxId) -> &[Publication] {
+        self.publications.get(&sandbox).map_or(&[], Vec::as_slice)
     }
 
     /// The endpoint by which a sandbox is on a network.

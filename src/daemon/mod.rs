@@ -5,6 +5,7 @@
 //! removed, networks kept, socket removed. A second signal ends the clean-up.
 
 mod descriptors;
+mod inherited;
 mod notify;
 mod ping;
 
@@ -12,7 +13,7 @@ use std::{
     ffi::OsString,
     fs,
     io::{self, IsTerminal},
-    os::unix::fs::DirBuilderExt,
+    os::{fd::OwnedFd, unix::fs::DirBuilderExt},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -29,8 +30,8 @@ use crate::{
     api,
     config::{Config, RawConfig},
     control::{
-        Control, ControlConfig, ControlError, ShutdownMode, StoreError, SubnetPool, TapAttacher,
-        host_prefixes,
+        Control, ControlConfig, ControlError, InheritedSockets, ShutdownMode, StoreError, SubnetPool,
+        TapAttacher, host_prefixes,
     },
     dataplane::DataPlane,
     dns::{RESOLV_CONF, ResolverWatch},
@@ -59,6 +60,8 @@ struct Args {
 
 /// Runs the daemon with these arguments, the first being the program's name.
 pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
+    // Before anything else is opened.
+    let inherited = inherited::take();
     let args = match Args::try_parse_from(args) {
         Ok(args) => args,
         Err(error) => {
@@ -79,7 +82,7 @@ pub fn main(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
     };
     start_logging(config.log_level);
-    match run(config) {
+    match run(config, inherited) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Without logging the reason must be seen all the same.
@@ -96,7 +99,7 @@ const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const ANOTHER: u8 = 3;
 
-fn run(config: Config) -> Result<()> {
+fn run(config: Config, inherited: Vec<OwnedFd>) -> Result<()> {
     // The socket and the database are this user's alone from the moment that they exist.
     rustix::process::umask(Mode::RWXG | Mode::RWXO);
     let descriptors = descriptors::for_host_sockets(descriptors::raise_limit());
@@ -107,7 +110,7 @@ fn run(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the control threads")?;
-    let served = runtime.block_on(serve(config, descriptors));
+    let served = runtime.block_on(serve(config, descriptors, inherited));
     // Dropping the runtime would wait for its blocking tasks, of which one may hang.
     match served {
         Ok(()) => runtime.shutdown_timeout(LAST_PATIENCE),
@@ -116,7 +119,7 @@ fn run(config: Config) -> Result<()> {
     served
 }
 
-async fn serve(config: Config, descriptors: usize) -> Result<()> {
+async fn serve(config: Config, descriptors: usize, inherited: Vec<OwnedFd>) -> Result<()> {
     // Signals count from the start: one that comes during the start-up ends it properly.
     let (mut first, mut all) = (StopSignals::watch()?, StopSignals::watch()?);
     let stopped = async move {
@@ -129,7 +132,7 @@ async fn serve(config: Config, descriptors: usize) -> Result<()> {
         all.next().await
     };
     tokio::select! {
-        served = serve_until(stopped, config, descriptors) => served,
+        served = serve_until(stopped, config, descriptors, inherited) => served,
         name = impatience => bail!("{name} while stopping: not everything has been cleaned up"),
     }
 }
@@ -138,6 +141,7 @@ async fn serve_until(
     stopped: impl Future<Output = ()> + Send + 'static,
     config: Config,
     descriptors: usize,
+    inherited: Vec<OwnedFd>,
 ) -> Result<()> {
     if let Some(dir) = config.socket.path().parent() {
         make_private_dir(dir)?;
@@ -166,6 +170,7 @@ async fn serve_until(
         dataplane,
         reports,
         attacher,
+        inherited: InheritedSockets::new(inherited),
         hints,
     })
     .await?;

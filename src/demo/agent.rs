@@ -1,5 +1,6 @@
 //! What the demo runs inside its sandboxes, so that it needs no other program.
 
+mod inbound;
 mod outbound;
 
 use std::{
@@ -22,11 +23,13 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = match args[..] {
         ["datagrams", address, sizes] => outbound::datagrams(address, sizes),
         ["echo", address, mebibytes] => outbound::echo(address, mebibytes),
+        ["greet", port] => inbound::greet(port),
         ["no-ping", address] => expect_no_answer(address),
         ["no-service", address] => outbound::expect_no_service(address),
         ["ping", address] => ping(address),
         ["sink"] => sink(),
         ["source", address, seconds] => source(address, seconds),
+        ["visit", protocol, address] => inbound::visit(protocol, address),
         ["wait"] => wait(),
         _ => Err(anyhow::anyhow!("unknown demo agent {args:?}")),
     };

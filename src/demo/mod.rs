@@ -2,13 +2,14 @@
 //!
 //! Starts a daemon in a temporary directory, builds networks and sandboxes, and shows that stations of one
 //! network reach each other, that networks are apart, that the switch has learnt who is where, and who
-//! reaches a service of the host. Every step is verified, not only shown: the first one that does not hold
+//! reaches a service of the host and who a published port. Every step is verified, not only shown: the first one that does not hold
 //! ends the demo with an error, after everything that it made has been removed.
 
 mod agent;
 mod host_service;
 mod interrupt;
 mod stage;
+mod way_in;
 mod way_out;
 
 pub use agent::run as run_agent;
@@ -106,7 +107,9 @@ fn show(stage: &mut Stage) -> Result<WayOut> {
     }
     stage.run(&["stats", "red"])?;
     counters(stage)?;
-    way_out::show(stage)
+    let way_out = way_out::show(stage)?;
+    way_in::show(stage, way_out)?;
+    Ok(way_out)
 }
 
 /// One measured transfer, with the receiver's word for what came.

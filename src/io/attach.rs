@@ -72,7 +72,7 @@ impl AttachClient {
     ///
     /// See [`AttachError`]; the namespace is then as before, except that `lo` may have been set up.
     pub fn attach(&self, request: &AttachRequest) -> Result<Attached, AttachError> {
-        let (reply, descriptor) = self.call(&Request::Attach(request.clone()))?;
+        let (reply, mut descriptors) = self.call(&Request::Attach(request.clone()))?;
         let (
             Reply::Attached {
                 index,
@@ -80,7 +80,7 @@ impl AttachClient {
                 namespace,
             },
             Some(descriptor),
-        ) = (reply, descriptor)
+        ) = (reply, descriptors.pop())
         else {
             return Err(AttachError::protocol("the attach process sent no descriptor"));
         };
@@ -151,7 +151,24 @@ impl AttachClient {
         }
     }
 
-    fn call(&self, request: &Request) -> Result<(Reply, Option<OwnedFd>), AttachError> {
+    /// Makes non-blocking sockets inside the namespace, in the order of `counts`' fields, at most
+    /// [`SocketCounts::MAX`].
+    ///
+    /// # Errors
+    ///
+    /// See [`AttachError`].
+    pub fn sockets(&self, target: &NetnsTarget, counts: SocketCounts) -> Result<Vec<OwnedFd>, AttachError> {
+        let request = Request::Sockets {
+            target: target.clone(),
+            counts,
+        };
+        match self.call(&request)? {
+            (Reply::Done, sockets) if sockets.len() == counts.total() => Ok(sockets),
+            _ => Err(AttachError::unexpected()),
+        }
+    }
+
+    fn call(&self, request: &Request) -> Result<(Reply, Vec<OwnedFd>), AttachError> {
         let deadline = Instant::now() + self.deadline;
         let (near, far) =
             message::pair().map_err(|source| AttachError::failed("open a socket pair", source))?;
@@ -164,14 +181,14 @@ impl AttachClient {
             .map(|child| Process(Some(child)))
             .map_err(|source| AttachError::failed(format!("start {}", self.program.display()), source))?;
         let exchange = || {
-            message::send(&near, request, None)?;
+            message::send(&near, request, &[])?;
             if !message::wait_readable(&near, deadline)? {
                 return Ok(None);
             }
             Ok(Some(message::receive::<Result<Reply, AttachError>>(&near)?))
         };
         match exchange() {
-            Ok(Some(Some((reply, descriptor)))) => Ok((reply?, descriptor)),
+            Ok(Some(Some((reply, descriptors)))) => Ok((reply?, descriptors)),
             Ok(Some(None)) => {
                 let status = process
                     .wait(deadline)
@@ -186,6 +203,32 @@ impl AttachClient {
             Ok(None) => Err(AttachError::Deadline { after: self.deadline }),
             Err(source) => Err(AttachError::failed("talk to the attach process", source)),
         }
+    }
+}
+
+/// How many sockets of each kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct SocketCounts {
+    /// TCP over IPv4.
+    pub tcp_v4: u8,
+    /// TCP over IPv6.
+    pub tcp_v6: u8,
+    /// UDP over IPv4.
+    pub udp_v4: u8,
+    /// UDP over IPv6.
+    pub udp_v6: u8,
+}
+
+impl SocketCounts {
+    /// What one answer has room for.
+    pub const MAX: usize = message::DESCRIPTORS_MAX;
+
+    /// All together.
+    pub fn total(self) -> usize {
+        [self.tcp_v4, self.tcp_v6, self.udp_v4, self.udp_v6]
+            .map(usize::from)
+            .iter()
+            .sum()
     }
 }
 
@@ -406,6 +449,10 @@ enum Request {
         target: NetnsTarget,
         defaults: Vec<DefaultRoute>,
     },
+    Sockets {
+        target: NetnsTarget,
+        counts: SocketCounts,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -417,6 +464,7 @@ enum Reply {
         namespace: NetnsIdentity,
     },
     Detached(bool),
+    /// Sockets that were asked for come with it.
     Done,
     Probed(Option<Probed>),
 }

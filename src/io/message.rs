@@ -31,11 +31,14 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     )?)
 }
 
-/// Sends one message, with a descriptor if there is one to hand over.
+/// Descriptors that one message carries at most (`SCM_MAX_FD`, include/net/scm.h).
+pub(crate) const DESCRIPTORS_MAX: usize = 253;
+
+/// Sends one message, with the descriptors that are to be handed over.
 pub(crate) fn send(
     socket: impl AsFd,
     message: &impl Serialize,
-    descriptor: Option<BorrowedFd<'_>>,
+    descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
     let bytes = serde_json::to_vec(message)?;
     if bytes.len() > MESSAGE_MAX {
@@ -44,20 +47,20 @@ pub(crate) fn send(
             "the message is longer than 64 KiB",
         ));
     }
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let descriptors = descriptor.as_slice();
     if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
-        return Err(io::Error::other("no room for the descriptor"));
+        let text = format!("a message has room for {DESCRIPTORS_MAX} descriptors");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     sendmsg(socket, &[IoSlice::new(&bytes)], &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }
 
-/// Receives one message and the descriptor that came with it; `None` when the other end has closed.
-pub(crate) fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, Option<OwnedFd>)>> {
+/// Receives one message and the descriptors that came with it; `None` when the other end has closed.
+pub(crate) fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
     let mut bytes = vec![0; MESSAGE_MAX];
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(DESCRIPTORS_MAX))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let received = match recvmsg(
         socket,
@@ -79,14 +82,14 @@ pub(crate) fn receive<M: DeserializeOwned>(socket: impl AsFd) -> io::Result<Opti
     {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the message was cut"));
     }
-    let mut descriptor = None;
+    let mut descriptors = Vec::new();
     for message in control.drain() {
-        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-            descriptor = descriptors.last();
+        if let RecvAncillaryMessage::ScmRights(received) = message {
+            descriptors.extend(received);
         }
     }
     let message = serde_json::from_slice(&bytes[..received.bytes])?;
-    Ok(Some((message, descriptor)))
+    Ok(Some((message, descriptors)))
 }
 
 /// Waits until the socket has something to receive; `false` when the deadline passes first.
@@ -137,24 +140,35 @@ pub(crate) mod error {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::File, io::Read, time::Duration};
+    use std::{
+        fs::File,
+        io::{Read, Seek},
+        time::Duration,
+    };
 
     use super::*;
 
     #[test]
-    fn a_message_carries_its_descriptor() {
+    fn a_message_carries_its_descriptors() {
         let (near, far) = pair().expect("a socket pair");
         let file = File::open("/proc/self/comm").expect("own comm is readable");
-        send(&near, &"text", Some(file.as_fd())).expect("the other end is open");
-        let (message, descriptor) = receive::<String>(&far)
-            .expect("a valid message")
-            .expect("the other end is open");
-        assert_eq!(message, "text");
-        let mut text = String::new();
-        File::from(descriptor.expect("a descriptor"))
-            .read_to_string(&mut text)
-            .expect("comm is text");
-        assert!(!text.is_empty());
+        for count in [0, 1, DESCRIPTORS_MAX] {
+            send(&near, &"text", &vec![file.as_fd(); count]).expect("the other end is open");
+            let (message, descriptors) = receive::<String>(&far)
+                .expect("a valid message")
+                .expect("the other end is open");
+            assert_eq!((message.as_str(), descriptors.len()), ("text", count));
+            if let Some(descriptor) = descriptors.into_iter().next() {
+                let mut text = String::new();
+                let mut file = File::from(descriptor);
+                // The offset is shared by all of them.
+                file.rewind().expect("it is a file");
+                file.read_to_string(&mut text).expect("comm is text");
+                assert!(!text.is_empty());
+            }
+        }
+        let too_many = vec![file.as_fd(); DESCRIPTORS_MAX + 1];
+        send(&near, &"text", &too_many).expect_err("the kernel takes no more");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::{
     io, mem,
     os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use libc::{c_char, c_int, c_short, c_uint, c_ulong};
@@ -144,6 +145,31 @@ pub fn watch_readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     // owns it from here on; closing a descriptor that somebody else owns is what `OwnedFd` rules out.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
 }
+
+/// Takes the descriptors that the service manager has passed to this process, `count` of them from 3 on
+/// (`SD_LISTEN_FDS_START`, sd_listen_fds(3)), and sets them close-on-exec. Those that are not open are left out; a
+/// second call gives none.
+///
+/// Must be called before the process opens anything that it means to keep.
+pub fn take_inherited(count: u16) -> Vec<OwnedFd> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    if TAKEN.swap(true, Ordering::Relaxed) {
+        return Vec::new();
+    }
+    let numbers = (0..count).map(|index| INHERITED_START + c_int::from(index));
+    numbers
+        .filter_map(|number| {
+            // SAFETY: F_SETFD takes a number; on a descriptor that is not open it fails without effect.
+            check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) }).ok()?;
+            // SAFETY: the descriptor is open. It came with the process, so that nothing in it owns it but by this
+            // function, which does so once.
+            Some(unsafe { OwnedFd::from_raw_fd(number) })
+        })
+        .collect()
+}
+
+/// `SD_LISTEN_FDS_START`.
+const INHERITED_START: c_int = 3;
 
 fn interface_request(name: &str) -> io::Result<libc::ifreq> {
     let bytes = name.as_bytes();

@@ -39,7 +39,10 @@ pub fn init_main() -> ExitCode {
         Ok((socket, message))
     });
     let (socket, config, stdin) = match received {
-        Ok((socket, Some((config, Some(stdin))))) => (socket, config, stdin),
+        Ok((socket, Some((config, mut descriptors)))) => match descriptors.pop() {
+            Some(stdin) => (socket, config, stdin),
+            None => return OWN_ERROR.into(),
+        },
         Ok(_) => return OWN_ERROR.into(),
         Err(error) => {
             eprintln!("vswitch run starts sandboxes with this; it is not for use by hand ({error})");
@@ -52,7 +55,7 @@ pub fn init_main() -> ExitCode {
         Err(error) => {
             let code = error.exit_code();
             // If this fails too, the launcher has gone.
-            let _ = message::send(&socket, &Err::<Ready, _>(error), None);
+            let _ = message::send(&socket, &Err::<Ready, _>(error), &[]);
             code.into()
         }
     }
@@ -81,7 +84,7 @@ fn run(socket: &OwnedFd, config: &LaunchConfig, stdin: OwnedFd) -> Result<(), La
     // namespaces then.
     prctl::set_dumpable(true).map_err(own("allow the daemon to attach"))?;
     let warnings = mount_sysfs().err().into_iter().collect();
-    if message::send(socket, &Ok::<_, LaunchError>(Ready { warnings }), None).is_err() {
+    if message::send(socket, &Ok::<_, LaunchError>(Ready { warnings }), &[]).is_err() {
         return Ok(());
     }
 
@@ -89,7 +92,7 @@ fn run(socket: &OwnedFd, config: &LaunchConfig, stdin: OwnedFd) -> Result<(), La
         return Ok(());
     };
     let warnings = mount_name_files(&names);
-    if message::send(socket, &Ok::<_, LaunchError>(Ready { warnings }), None).is_err() {
+    if message::send(socket, &Ok::<_, LaunchError>(Ready { warnings }), &[]).is_err() {
         return Ok(());
     }
     Err(exec::exec(

@@ -86,7 +86,7 @@ impl Launcher {
             socket: near,
             warnings: Vec::new(),
         };
-        message::send(&sandbox.socket, config, Some(stdin.as_fd()))
+        message::send(&sandbox.socket, config, &[stdin.as_fd()])
             .map_err(|source| LaunchError::own("talk to the sandbox", source))?;
         let ready = message::wait_readable(&sandbox.socket, Instant::now() + DEADLINE)
             .map_err(|source| LaunchError::own("wait for the sandbox", source))?;
@@ -186,7 +186,7 @@ impl Prepared {
     ///
     /// [`LaunchError::Command`] when it cannot be executed; see there for the others.
     pub fn start(mut self, names: &Names) -> Result<Running, LaunchError> {
-        message::send(&self.socket, names, None)
+        message::send(&self.socket, names, &[])
             .map_err(|source| LaunchError::own("start the sandbox", source))?;
         let mut warnings = std::mem::take(&mut self.warnings);
         loop {

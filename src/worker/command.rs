@@ -1,10 +1,10 @@
 //! What the control plane asks of a worker.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, ops::RangeInclusive, sync::Arc};
 
 use ipnet::IpNet;
 use tokio::sync::oneshot;
-use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, MappingView};
+use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, MappingView, Routing};
 
 use crate::{
     dataplane::{DataPlaneError, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
@@ -60,6 +60,12 @@ pub(crate) enum Command {
         id: NetworkId,
         reply: Reply<Vec<Tap>>,
     },
+    Reroute {
+        network: NetworkId,
+        mapping: MappingId,
+        routing: Routing,
+        reply: Reply<()>,
+    },
     /// The prefixes of all networks of this daemon: what a gateway refuses as prohibited rather than
     /// as unknown.
     SetNeighbours {
@@ -68,6 +74,12 @@ pub(crate) enum Command {
     /// The host's resolvers, in order of preference.
     SetResolvers {
         resolvers: Arc<[SocketAddr]>,
+    },
+    Split {
+        network: NetworkId,
+        mapping: MappingId,
+        part: (RangeInclusive<u16>, MappingId),
+        reply: Reply<()>,
     },
     Stop,
     Unpublish {

@@ -181,6 +181,11 @@ impl Network {
         listeners
     }
 
+    /// Its way out and in; `None` for an internal network.
+    pub(super) fn relay_mut(&mut self) -> Option<&mut Relay> {
+        self.relay.as_mut()
+    }
+
     /// Every mapping.
     pub(super) fn mappings(&self) -> impl Iterator<Item = MappingView> {
         self.relay.iter().flat_map(Relay::mappings)

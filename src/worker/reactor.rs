@@ -14,7 +14,7 @@ use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, unix::So
 use std::os::fd::{AsFd, AsRawFd};
 use tokio::sync::mpsc::UnboundedSender;
 use vswitch_proxy::{
-    Scratch,
+    Relay, Scratch,
     config::Descriptors,
     publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
     relay::Readiness,
@@ -193,6 +193,15 @@ impl Reactor {
             Command::RemoveNetwork { id, reply } => {
                 let _ = reply.send(self.remove_network(now, id));
             }
+            Command::Reroute {
+                network,
+                mapping,
+                routing,
+                reply,
+            } => {
+                let _ = reply
+                    .send(self.change_mapping(network, mapping, |relay| relay.reroute(mapping, routing)));
+            }
             Command::SetNeighbours { prefixes } => {
                 for network in self.networks.iter_mut().flatten() {
                     network.engine.set_neighbours(prefixes.clone());
@@ -204,6 +213,15 @@ impl Reactor {
                     network.set_resolvers(resolvers.clone());
                 }
                 self.resolvers = resolvers;
+            }
+            Command::Split {
+                network,
+                mapping,
+                part: (ports, apart),
+                reply,
+            } => {
+                let split = |relay: &mut Relay| relay.split(mapping, ports, apart);
+                let _ = reply.send(self.change_mapping(network, mapping, split));
             }
             Command::Stop => {}
             Command::Unpublish {
@@ -338,6 +356,21 @@ impl Reactor {
         network
             .unpublish(mapping, connections, &mut around)
             .ok_or(DataPlaneError::UnknownMapping(mapping))
+    }
+
+    /// Changes a mapping; `change` gives whether it is there.
+    fn change_mapping(
+        &mut self,
+        id: NetworkId,
+        mapping: MappingId,
+        change: impl FnOnce(&mut Relay) -> bool,
+    ) -> Result<(), DataPlaneError> {
+        let slot = self.slot(id)?;
+        let relay = self.networks[slot].as_mut().and_then(Network::relay_mut);
+        match relay.is_some_and(change) {
+            true => Ok(()),
+            false => Err(DataPlaneError::UnknownMapping(mapping)),
+        }
     }
 
     fn mappings(&self, only: Option<NetworkId>) -> Vec<MappingView> {

@@ -3,6 +3,7 @@
 mod documents;
 mod fake_daemon;
 mod networks;
+mod ports;
 mod sandboxes;
 mod switches;
 
@@ -54,6 +55,20 @@ fn wrong_command_lines_exit_with_2_and_ask_nobody() {
         (&["run", "--network", "a,a", "true"], "network a is given twice"),
         (&["run", "--log-file", "x", "true"], "--detach"),
         (&["run", "-e", "=x", "true"], "invalid environment variable: =x"),
+        (
+            &["run", "-p", "99999:80", "true"],
+            "'99999:80' for '--publish <PORTS>': invalid hostPort: 99999",
+        ),
+        (
+            &["attach", "--pid", "1", "-p", "80/sctp"],
+            "sctp ports cannot be published, only tcp and udp ones",
+        ),
+        (&["publish", "a"], "--publish <PORTS>"),
+        (&["publish", "-p", "80"], "<SANDBOX>"),
+        (&["publish", "a", "-p", "9-8"], "invalid containerPort: 9-8"),
+        (&["unpublish", "a"], "<PORTS>..."),
+        (&["port", "a", "http"], "invalid port (http)"),
+        (&["port", "--counters", "a", "80"], "cannot be used with"),
         (&["attach", "--name", "a"], "--pid <PID>|--netns <PATH>"),
         (&["attach", "--pid", "0"], "invalid value '0'"),
         (&["attach", "--pid", "1", "--netns", "x"], "cannot be used with"),
@@ -99,6 +114,10 @@ fn without_a_daemon_every_command_says_how_to_start_one() {
         (&["attach", "--pid", "1"], 1),
         (&["detach", "a"], 1),
         (&["fdb"], 1),
+        (&["port", "a"], 1),
+        (&["publish", "a", "-p", "80"], 1),
+        (&["unpublish", "a", "80"], 1),
+        (&["run", "-p", "80", "true"], 125),
         (&["run", "true"], 125),
         (&["exec", "a", "true"], 125),
     ] {

@@ -2,7 +2,7 @@
 
 use std::{
     env,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
@@ -12,20 +12,56 @@ use crate::support::{
 };
 
 #[test]
+fn the_docker_client_sees_published_ports() {
+    let Some(program) = docker() else { return };
+    let Some(mut daemon) = Daemon::start() else { return };
+    let host = format!("unix://{}", daemon.socket().display());
+    let ok = |words: &[&str]| {
+        let outcome = docker_command(&program, &host, words);
+        assert_eq!(outcome.code, 0, "docker {words:?}: {outcome:?}");
+        outcome.stdout.trim().to_owned()
+    };
+    // Other tests are on this host's loopback, too: only the kernel knows a free port.
+    daemon.run("one", "-p 127.0.0.1::80 -p 127.0.0.1::53/udp");
+    daemon.run("two", "");
+    let address = ok(&["port", "one", "80"]);
+    let number = address.strip_prefix("127.0.0.1:").expect("the address");
+    assert!(number.parse::<u16>().is_ok(), "{address}");
+    assert_eq!(ok(&["port", "one", "80/tcp"]), address);
+    assert_eq!(daemon.ok("port one 80").trim(), address);
+    // Debian's client does not sort them.
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(sorted(&ok(&["port", "one"])), sorted(&daemon.ok("port one")));
+    assert_eq!(ok(&["port", "two"]), "");
+    let missing = docker_command(&program, &host, &["port", "one", "81"]);
+    assert!(
+        missing.code == 1 && missing.stderr.contains("No public port '81"),
+        "{missing:?}"
+    );
+    let listed = ok(&["ps", "--filter", "name=one", "--format", "{{.Ports}}"]);
+    assert!(listed.contains(&format!("{address}->80/tcp")), "{listed}");
+    let ours = daemon.ok("ps");
+    assert!(ours.contains(&listed), "{listed}: {ours}");
+    let inspected = ok(&["inspect", "-f", "{{json .NetworkSettings.Ports}}", "one"]);
+    let inspected: serde_json::Value = serde_json::from_str(&inspected).expect("this is JSON");
+    assert_eq!(
+        inspected["80/tcp"],
+        serde_json::json!([{"HostIp": "127.0.0.1", "HostPort": number}])
+    );
+    daemon.ok("unpublish one 80");
+    assert_eq!(ok(&["port", "one"]).lines().count(), 1);
+}
+
+#[test]
 fn the_docker_client_manages_networks_and_sees_sandboxes() {
     let Some(program) = docker() else { return };
     let Some(mut daemon) = Daemon::start() else { return };
-    let socket = daemon.socket();
-    let docker = |words: &str| {
-        let mut command = Command::new(&program);
-        command
-            .args(split(words))
-            .env("DOCKER_HOST", format!("unix://{}", socket.display()))
-            .env("DOCKER_CONFIG", "/nonexistent")
-            .env_remove("DOCKER_CONTEXT")
-            .stdin(Stdio::null());
-        Outcome::of(&mut command)
-    };
+    let host = format!("unix://{}", daemon.socket().display());
+    let docker = |words: &str| docker_command(&program, &host, &split(words));
     let ok = |words: &str| {
         let outcome = docker(words);
         assert_eq!(outcome.code, 0, "docker {words}: {outcome:?}");
@@ -84,6 +120,18 @@ fn the_docker_client_manages_networks_and_sees_sandboxes() {
     assert_eq!(ok("network rm lan"), "lan");
     let reason = daemon.refused("network inspect lan");
     assert!(reason.contains("network lan not found"), "{reason}");
+}
+
+/// Runs the docker client to its end.
+fn docker_command(program: &Path, host: &str, words: &[&str]) -> Outcome {
+    let mut command = Command::new(program);
+    command
+        .args(words)
+        .env("DOCKER_HOST", host)
+        .env("DOCKER_CONFIG", "/nonexistent")
+        .env_remove("DOCKER_CONTEXT")
+        .stdin(Stdio::null());
+    Outcome::of(&mut command)
 }
 
 /// The docker client, or a visible reason why its test is skipped.

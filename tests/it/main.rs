@@ -15,6 +15,7 @@ mod idle;
 mod isolation;
 mod outbound;
 mod policy;
+mod published;
 mod refusals;
 mod resolvers;
 mod restart;

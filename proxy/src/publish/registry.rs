@@ -3,10 +3,14 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    sync::{Arc, PoisonError, RwLock},
+    os::fd::OwnedFd,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::{Backend, Bound, MappingId, NamespaceSockets};
+use super::{Bound, MappingId, MappingSpec, NamespaceSockets, SocketKind};
 use crate::listing::Protocol;
 
 /// All published ports of the daemon. Relays enter and remove theirs, and look here once for each new flow of a
@@ -20,47 +24,58 @@ pub struct PublishedPorts {
 struct Entry {
     mapping: MappingId,
     bound: Bound,
-    container: ContainerPort,
-}
-
-#[derive(Debug, Clone)]
-struct ContainerPort {
     v4: Option<SocketAddr>,
     v6: Option<SocketAddr>,
-    sockets: Option<Arc<NamespaceSockets>>,
+    inside: Option<Inside>,
+}
+
+/// A way to a container that does not leave the daemon.
+#[derive(Debug, Clone)]
+pub(crate) struct Inside {
+    /// Sockets inside the container's namespace.
+    pub(crate) sockets: Arc<NamespaceSockets>,
+    /// How many have gone that way.
+    pub(crate) count: Arc<AtomicU64>,
 }
 
 /// The container behind a published port.
 #[derive(Debug, Clone)]
-pub struct Reached {
+pub(crate) struct Reached {
     /// Its address, of the caller's version if it has one, and its port.
-    pub address: SocketAddr,
-    /// Sockets inside its namespace.
-    pub sockets: Option<Arc<NamespaceSockets>>,
+    pub(crate) address: SocketAddr,
+    /// `None` where the mapping's rules need the listener to see who comes, or where the namespace cannot be entered.
+    pub(crate) inside: Option<Inside>,
+}
+
+impl Reached {
+    /// Takes a socket inside the container's namespace for a connection to it, which is counted.
+    pub(crate) fn take_socket(&self, kind: impl Fn(IpAddr) -> SocketKind) -> Option<OwnedFd> {
+        let Inside { sockets, count } = self.inside.as_ref()?;
+        let socket = sockets.take(kind(self.address.ip()))?;
+        count.fetch_add(1, Ordering::Relaxed);
+        Some(socket)
+    }
 }
 
 impl PublishedPorts {
-    /// Enters a listener of a mapping.
-    pub(crate) fn insert(
-        &self,
-        mapping: MappingId,
-        protocol: Protocol,
-        (bound, port): (Bound, u16),
-        backend: &Backend,
-    ) {
+    /// Enters a listener of a mapping; `count` counts those who come without touching it.
+    pub(crate) fn insert(&self, spec: &MappingSpec, (bound, port): (Bound, u16), count: &Arc<AtomicU64>) {
+        let backend = &spec.backend;
         let at = |address: IpAddr| SocketAddr::new(address, port);
+        let sockets = backend.sockets.clone().filter(|_| spec.rules.is_trivial());
         let entry = Entry {
-            mapping,
+            mapping: spec.id,
             bound,
-            container: ContainerPort {
-                v4: backend.v4.map(|address| at(address.into())),
-                v6: backend.v6.map(|address| at(address.into())),
-                sockets: backend.sockets.clone(),
-            },
+            v4: backend.v4.map(|address| at(address.into())),
+            v6: backend.v6.map(|address| at(address.into())),
+            inside: sockets.map(|sockets| Inside {
+                sockets,
+                count: Arc::clone(count),
+            }),
         };
         let mut by_port = self.by_port.write().unwrap_or_else(PoisonError::into_inner);
         by_port
-            .entry((protocol, bound.address.port()))
+            .entry((spec.protocol, bound.address.port()))
             .or_default()
             .push(entry);
     }
@@ -81,14 +96,14 @@ impl PublishedPorts {
     pub(crate) fn find(&self, protocol: Protocol, to: SocketAddr) -> Option<Reached> {
         let by_port = self.by_port.read().unwrap_or_else(PoisonError::into_inner);
         let mut entries = by_port.get(&(protocol, to.port()))?.iter();
-        let ContainerPort { v4, v6, sockets } = &entries.find(|entry| entry.bound.covers(to))?.container;
+        let entry = entries.find(|entry| entry.bound.covers(to))?;
         let address = match to {
-            SocketAddr::V4(_) => v4.or(*v6),
-            SocketAddr::V6(_) => v6.or(*v4),
+            SocketAddr::V4(_) => entry.v4.or(entry.v6),
+            SocketAddr::V6(_) => entry.v6.or(entry.v4),
         }?;
         Some(Reached {
             address,
-            sockets: sockets.clone(),
+            inside: entry.inside.clone(),
         })
     }
 }

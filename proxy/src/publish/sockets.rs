@@ -73,7 +73,7 @@ impl NamespaceSockets {
             let mut stock = self.stock();
             let kept = stock.of(kind);
             let socket = kept.pop();
-            let is_low = kept.len() < LOW;
+            let is_low = kept.len() < Self::LOW;
             let must_order = is_low && !std::mem::replace(&mut stock.is_ordered, true);
             (socket, must_order)
         };
@@ -86,6 +86,19 @@ impl NamespaceSockets {
     /// Adds sockets that have arrived. The order is done.
     pub fn put(&self, kind: SocketKind, sockets: Vec<OwnedFd>) {
         self.stock().of(kind).extend(sockets);
+    }
+
+    /// Closes what there is of a kind beyond `most`.
+    pub fn shrink(&self, kind: SocketKind, most: usize) {
+        let surplus = {
+            let mut stock = self.stock();
+            let kept = stock.of(kind);
+            let surplus = kept.split_off(most.min(kept.len()));
+            kept.shrink_to_fit();
+            surplus
+        };
+        // Closing is done without the lock.
+        drop(surplus);
     }
 
     /// How many of a kind there are.
@@ -120,5 +133,7 @@ impl fmt::Debug for NamespaceSockets {
     }
 }
 
-/// With fewer left more are ordered.
-const LOW: usize = 4;
+impl NamespaceSockets {
+    /// With fewer of a kind left more are ordered.
+    pub const LOW: usize = 4;
+}

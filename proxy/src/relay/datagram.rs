@@ -4,14 +4,10 @@ use std::{io, net::SocketAddr, time::Instant};
 
 use vswitch_wire::Refusal;
 
-use super::{
-    Answer, Arrival, Flow, Kind, Relay,
-    table::Tuple,
-    target::{Target, Wish},
-};
+use super::{Answer, Arrival, Flow, Kind, Pending, Relay, table::Tuple, target::Target};
 use crate::{
     FlowId, Link, Scratch, datagram::Inbound, datagram_socket::Progress, echo::EchoFlow, errors,
-    link::SocketRole, listing::Protocol, payload::Packet, udp::UdpFlow,
+    link::SocketRole, listing::Protocol, payload::Packet, publish::SocketKind, udp::UdpFlow,
 };
 
 impl Relay {
@@ -46,12 +42,15 @@ impl Relay {
                 Err(refusal) => return refusal,
             },
         };
+        if let Some(Kind::Session(_)) = self.flows.get(id).map(|flow| &flow.kind) {
+            return self.answer_client(now, id, &datagram, scratch, link);
+        }
         if self.is_query_refused(now, id) {
             return None;
         }
         self.with_datagrams(now, id, scratch, link, |flow, inbound, scratch| match flow {
             Kind::Udp(flow) => flow.handle_datagram(now, &datagram, inbound, scratch),
-            Kind::Echo(_) | Kind::Tcp(_) => None,
+            Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => None,
         })
         .flatten()
     }
@@ -69,7 +68,8 @@ impl Relay {
         let request = match packet.echo_request() {
             Ok(Some(request)) => request,
             Ok(None) => {
-                self.counters.protocol += 1;
+                let is_told = self.note_unreachable(arrival.endpoint, packet);
+                self.counters.protocol += u64::from(!is_told);
                 return None;
             }
             Err(error) => return self.count_bad(error),
@@ -93,7 +93,7 @@ impl Relay {
         };
         self.with_datagrams(now, id, scratch, link, |flow, inbound, scratch| match flow {
             Kind::Echo(flow) => flow.handle_request(now, &request, inbound, scratch),
-            Kind::Tcp(_) | Kind::Udp(_) => None,
+            Kind::Session(_) | Kind::Tcp(_) | Kind::Udp(_) => None,
         })
         .flatten()
     }
@@ -106,16 +106,10 @@ impl Relay {
         tuple: Tuple,
         link: &mut impl Link,
     ) -> Result<FlowId, Option<Refusal>> {
-        let wish = Wish {
-            protocol: tuple.protocol,
-            hop: arrival.hop,
-            remote: tuple.remote,
-        };
         if !self.admit(now, arrival.endpoint) {
             return Err(None);
         }
-        let resolver = self.resolvers.first();
-        let target = match wish.target(now, &self.config.policy, &mut self.host, resolver) {
+        let target = match self.target(now, arrival.hop, &tuple) {
             Ok(target) => target,
             Err(refused) => {
                 return Err(match self.answer_to(refused) {
@@ -142,12 +136,15 @@ impl Relay {
         let flow = Flow {
             tuple,
             station: arrival.station,
+            is_query: target.is_query(&tuple),
             target: match target {
                 Target::Itself => None,
-                Target::Host(address) | Target::Resolver(address) => Some(address),
+                Target::Host(address) | Target::Resolver(address) | Target::Published(_, address) => {
+                    Some(address)
+                }
             },
             began: now,
-            pending: false,
+            pending: Pending::No,
             unflushed: false,
             turn: false,
             evictable_place: None,
@@ -163,9 +160,15 @@ impl Relay {
         if let Target::Resolver(_) = target {
             return UdpFlow::open_query(now, &mut self.resolvers, source).map(Kind::Udp);
         }
-        let to = match *target {
-            Target::Host(address) => address,
-            _ => tuple.remote,
+        let to = match target {
+            Target::Published(reached, address) => match reached.take_socket(SocketKind::udp) {
+                Some(socket) => {
+                    return UdpFlow::adopt(now, socket.into(), reached.address).map(Kind::Udp);
+                }
+                None => *address,
+            },
+            Target::Host(address) => *address,
+            Target::Itself | Target::Resolver(_) => tuple.remote,
         };
         match tuple.protocol {
             Protocol::Icmp | Protocol::Icmpv6 => EchoFlow::open(now, to, source).map(Kind::Echo),
@@ -178,7 +181,7 @@ impl Relay {
         let Some(flow) = self.flows.get_mut(id) else {
             return true;
         };
-        let is_query = flow.is_query();
+        let is_query = flow.is_query;
         let share = self.shares.of(flow.tuple.endpoint);
         if let Kind::Udp(flow) = &mut flow.kind {
             share.queries -= flow.expire_queries(now);
@@ -198,7 +201,7 @@ impl Relay {
         let progress = self.with_datagrams(now, id, scratch, link, |flow, inbound, scratch| match flow {
             Kind::Echo(flow) => flow.handle_ready(now, inbound, scratch),
             Kind::Udp(flow) => flow.handle_ready(now, inbound, scratch),
-            Kind::Tcp(_) => Progress::Drained,
+            Kind::Session(_) | Kind::Tcp(_) => Progress::Drained,
         });
         if progress == Some(Progress::More)
             && let Some(flow) = self.flows.get_mut(id)
@@ -218,7 +221,7 @@ impl Relay {
     }
 
     /// Lets a flow act, and does what follows from its new state.
-    fn with_datagrams<L: Link, R>(
+    pub(super) fn with_datagrams<L: Link, R>(
         &mut self,
         now: Instant,
         id: FlowId,
@@ -241,10 +244,12 @@ impl Relay {
         let before = (flow.outstanding_queries(), flow.dispensability(now));
         let result = act(&mut flow.kind, &mut inbound, scratch);
         let after = (flow.outstanding_queries(), flow.dispensability(now));
-        let (endpoint, deadline) = (flow.tuple.endpoint, flow.deadline(&self.config.timeouts));
+        let (endpoint, mapping) = (flow.tuple.endpoint, flow.mapping);
+        let deadline = flow.deadline(&self.config.timeouts);
         let share = self.shares.of(endpoint);
         share.queries = share.queries + after.0 - before.0;
-        if let (Some((true, _)), Some((false, _))) = (before.1, after.1) {
+        // A client of a published port was not held against the rate of new flows.
+        if let (Some((true, _)), Some((false, _)), None) = (before.1, after.1, mapping) {
             self.settle_admission(endpoint);
         }
         self.deadlines.note(id, deadline);

@@ -45,20 +45,23 @@ impl Host {
         }
     }
 
-    /// Whose the address is. While the kernel cannot be asked, every address counts as the host's.
+    /// Whose the address is as a destination. While the kernel cannot be asked, every address counts as the host's.
     pub(super) fn owner(&mut self, now: Instant, address: IpAddr) -> Owner {
+        self.known_owner(now, address).unwrap_or(Owner::Host)
+    }
+
+    /// Whose the address is; `None` while the kernel cannot be asked.
+    pub(super) fn known_owner(&mut self, now: Instant, address: IpAddr) -> Option<Owner> {
         match self.answers.get(&address) {
-            Some(&(owner, until)) if now < until => return owner,
+            Some(&(owner, until)) if now < until => return Some(owner),
             _ => {}
         }
-        let Ok(owner) = ask(address) else {
-            return Owner::Host;
-        };
+        let owner = ask(address).ok()?;
         if self.answers.len() >= MOST {
             self.answers.clear();
         }
         self.answers.insert(address, (owner, now + BELIEVED));
-        owner
+        Some(owner)
     }
 
     /// An address that the host's services listen on, for the gateway's address of that family.

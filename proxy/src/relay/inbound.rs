@@ -1,9 +1,31 @@
-//! TCP clients of published ports (R-IN).
+//! TCP clients of published ports: from the host's listening socket to the container (R-IN).
 
-use std::time::Instant;
+use std::{
+    hash::BuildHasher,
+    io, iter,
+    net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
+    time::{Duration, Instant},
+};
 
-use super::Relay;
-use crate::{Link, Scratch, link::ListenerId, listing::Protocol};
+use rustix::net::SocketFlags;
+use socket2::Socket;
+
+use super::{
+    Flow, Kind, Pending, Relay,
+    host::Owner,
+    published::{Mapping, Shown},
+    splices::LocalClient,
+    table::Tuple,
+};
+use crate::{
+    Link, Scratch,
+    link::{ListenerId, SocketRole},
+    listing::Protocol,
+    publish::MappingId,
+    stream::{Attempt, HostSocket, TcpFlow},
+    tcp::Connection,
+};
 
 impl Relay {
     /// Somebody is at a listener.
@@ -24,8 +46,255 @@ impl Relay {
             .mapping(mapping)
             .map(|mapping| mapping.spec.protocol)
         {
+            Some(Protocol::Tcp) => self.accept_clients(now, id, scratch, link),
             Some(Protocol::Udp) => self.handle_udp_listener(now, id, scratch, link),
-            _ => {}
+            Some(Protocol::Icmp | Protocol::Icmpv6) | None => {}
+        }
+    }
+
+    /// Accepts some of those who wait.
+    fn accept_clients(&mut self, now: Instant, id: ListenerId, scratch: &mut Scratch, link: &mut impl Link) {
+        for _ in 0..ACCEPTED_AT_ONCE {
+            let Some(door) = self.published.door(id) else {
+                return;
+            };
+            match accept(&door.socket) {
+                Ok((socket, client)) => {
+                    let mapping = door.mapping;
+                    let client = Client {
+                        listener: id,
+                        mapping,
+                        address: client,
+                    };
+                    if let Err(turned_away) = self.take_client(now, client, socket, scratch, link) {
+                        reset(turned_away);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // accept(2): errors that were pending on the new connection, which is gone.
+                Err(error) if !is_shortage(&error) => {}
+                Err(_) => {
+                    // R-LIM-2: asking again at once would spin. Those who wait stay in the kernel's queue.
+                    self.counters.no_descriptor += 1;
+                    return self.published.pause(now + PAUSE, id);
+                }
+            }
+        }
+        if let Some(door) = self.published.door_mut(id)
+            && !std::mem::replace(&mut door.turn, true)
+        {
+            self.turns.push_back(SocketRole::Listener(id).id());
+        }
+    }
+
+    /// Brings a client to its container. The error is its socket, to be reset: whoever is not let in hears so at
+    /// once (R-IN-5).
+    fn take_client(
+        &mut self,
+        now: Instant,
+        client: Client,
+        socket: Socket,
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Result<(), Socket> {
+        let ip = client.address.ip();
+        let is_local = self.is_local(now, ip);
+        let Some((door, mapping)) = self.published.entrance(client.listener) else {
+            return Err(socket);
+        };
+        // The kernel drops packets from elsewhere to its loopback addresses, but `route_localnet` lets them in
+        // (CVE-2020-8558).
+        let container_port = door.container_port;
+        let is_forged = door.bound.address.ip().is_loopback() && !is_local;
+        if is_forged {
+            mapping.counters.refused_allow += 1;
+        }
+        if is_forged || !mapping.admit(now, ip) {
+            return Err(socket);
+        }
+        let prefix = match mapping.spec.rules.proxy_protocol {
+            None => Vec::new(),
+            Some(version) => match socket.local_addr().ok().and_then(|address| address.as_socket()) {
+                Some(server) => version.header(client.address, canonical(server)),
+                None => return Err(socket),
+            },
+        };
+        let (socket, prefix) = match is_local {
+            true => {
+                let local = LocalClient {
+                    mapping: client.mapping,
+                    address: client.address,
+                    container_port,
+                    socket,
+                    prefix,
+                };
+                match self.splice(now, local, link) {
+                    Ok(()) => return Ok(()),
+                    Err(LocalClient { socket, prefix, .. }) => (socket, prefix),
+                }
+            }
+            false => (socket, prefix),
+        };
+        self.inject(now, client, (socket, prefix), scratch, link)
+    }
+
+    /// Carries a client's connection to the container in frames.
+    fn inject(
+        &mut self,
+        now: Instant,
+        client: Client,
+        (socket, prefix): (Socket, Vec<u8>),
+        scratch: &mut Scratch,
+        link: &mut impl Link,
+    ) -> Result<(), Socket> {
+        let shown = self.shown(now, client.listener, client.address.ip());
+        let Some((endpoint, station)) = self.published.mapping(client.mapping).map(Mapping::station) else {
+            return Err(socket);
+        };
+        let limits = &self.config.limits;
+        let has_room = self.shares.of(endpoint).initiating < limits.initiating_per_endpoint;
+        let tuple = match shown {
+            Some(shown) if has_room => self.free_tuple(endpoint, shown, client.address),
+            _ => None,
+        };
+        let Some(tuple) = tuple.filter(|_| self.make_place_for_client(now, endpoint)) else {
+            self.count_turned_away(client.mapping);
+            return Err(socket);
+        };
+        let Some(descriptor) = self.lease_for_client(endpoint) else {
+            self.count_turned_away(client.mapping);
+            return Err(socket);
+        };
+        let Ok(socket) = HostSocket::adopt(socket, prefix) else {
+            // The client has gone already.
+            return Ok(());
+        };
+        self.time_wait.remove(&tuple);
+        let settings = self.settings(now, &tuple);
+        let flow = Flow {
+            tuple,
+            station,
+            target: None,
+            is_query: false,
+            began: now,
+            pending: Pending::Container,
+            unflushed: false,
+            turn: false,
+            evictable_place: None,
+            mapping: Some(client.mapping),
+            kind: Kind::Tcp(TcpFlow {
+                connection: Connection::inbound(now, settings),
+                socket,
+                attempt: Attempt::new(now),
+            }),
+            _descriptor: Some(descriptor),
+        };
+        match self.insert(flow, link) {
+            Some(id) => {
+                self.with_stream(now, id, scratch, link, |connection, io| {
+                    connection.initiate(now, io);
+                });
+            }
+            None => self.count_turned_away(client.mapping),
+        }
+        Ok(())
+    }
+
+    /// Whether somebody with that address is on this host. Who may be remote is not taken for local
+    /// (CVE-2021-20199).
+    pub(super) fn is_local(&mut self, now: Instant, client: IpAddr) -> bool {
+        client.is_loopback() || self.host.known_owner(now, client) == Some(Owner::Host)
+    }
+
+    /// Whether somebody from elsewhere has reached a loopback address of this host: the kernel drops such packets, but
+    /// `route_localnet` lets them in (CVE-2020-8558), and a port published there is for this host alone.
+    pub(super) fn is_stray_of_loopback(&mut self, now: Instant, client: IpAddr, to: IpAddr) -> bool {
+        to.is_loopback() && !self.is_local(now, client)
+    }
+
+    /// Both ends as the container is to know them. The client keeps its port unless somebody else has it towards the
+    /// container: clients that are shown as the gateway share its address, and the container may have begun the same
+    /// flow itself. Answers come back by the same tuple, so the change is undone by itself (R-UDP-13).
+    pub(super) fn free_tuple(&self, endpoint: u32, shown: Shown, client: SocketAddr) -> Option<Tuple> {
+        let own = client.port();
+        // A container may ask its gateway for names, and that from the published port: those ports stay free.
+        let may_keep = own != 0 && (shown.remote == client.ip() || own >= FIRST_SUBSTITUTE);
+        let substitutes = (0..PORTS_TRIED).map(|attempt: u32| {
+            let random = self.secret.hash_one((client, shown, attempt)) as u16;
+            FIRST_SUBSTITUTE + random % (u16::MAX - FIRST_SUBSTITUTE + 1)
+        });
+        let ports = iter::once(own).filter(|_| may_keep).chain(substitutes);
+        let mut tuples = ports.map(|port| Tuple {
+            endpoint,
+            protocol: shown.protocol,
+            container: shown.container,
+            remote: SocketAddr::new(shown.remote, port),
+        });
+        tuples.find(|tuple| self.flows.find(tuple).is_none())
+    }
+
+    /// The container has refused a client, or kept silent for too long.
+    pub(super) fn count_failed(&mut self, mapping: MappingId) {
+        if let Some(mapping) = self.published.mapping_mut(mapping) {
+            mapping.counters.failed += 1;
+        }
+    }
+
+    /// There was no room for a client.
+    pub(super) fn count_turned_away(&mut self, mapping: MappingId) {
+        if let Some(mapping) = self.published.mapping_mut(mapping) {
+            mapping.counters.refused_limit += 1;
         }
     }
 }
+
+/// Who has come, and by what.
+#[derive(Debug, Clone, Copy)]
+struct Client {
+    listener: ListenerId,
+    mapping: MappingId,
+    address: SocketAddr,
+}
+
+fn accept(listener: &Socket) -> io::Result<(Socket, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, address): (OwnedFd, _) = rustix::net::acceptfrom_with(listener, flags)?;
+    let address = address.and_then(|address| SocketAddr::try_from(address).ok());
+    // Without an address the connection is gone.
+    let address = address.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket.into(), canonical(address)))
+}
+
+/// IPv4 clients of a socket of both versions are IPv4 clients (R-IN-6).
+pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(v4) => SocketAddr::new(v4.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// R-IN-2: the client sees a reset, not the end of a stream.
+pub(super) fn reset(socket: Socket) {
+    // It is closed either way.
+    let _ = socket.set_linger(Some(Duration::ZERO));
+}
+
+/// Whether the host is short of descriptors or memory for now.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| shortages.contains(&errno))
+}
+
+/// Connections accepted at a listener before the next socket's turn (R-IN-5).
+const ACCEPTED_AT_ONCE: u32 = 16;
+
+/// How long nobody is accepted when descriptors have run out.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Ports that are tried for a client whose own is taken. With half of all taken, one client in 2^64 finds none.
+pub(super) const PORTS_TRIED: u32 = 64;
+
+/// Below are the ports of services (RFC 6335 §6), whose use means privilege to some servers.
+pub(super) const FIRST_SUBSTITUTE: u16 = 1024;

@@ -1,19 +1,27 @@
 //! Mappings of a relay and their listeners: taking them into service and out, and what they count.
 
+mod change;
+
 use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Instant,
 };
 
 use hashbrown::HashMap;
 use mio::{Interest, unix::SourceFd};
 use socket2::Socket;
+use vswitch_wire::MacAddr;
 
 use super::{
     Relay,
     host::Owner,
+    sessions,
     target::{is_link_local, is_possible},
 };
 use crate::{
@@ -32,6 +40,9 @@ pub(super) struct Published {
     mappings: HashMap<MappingId, Mapping, foldhash::fast::RandomState>,
     listeners: Vec<Option<Door>>,
     free: Vec<u32>,
+    /// Listeners that accept nobody for want of descriptors, and until when.
+    paused: Vec<ListenerId>,
+    resume_at: Option<Instant>,
 }
 
 /// One mapping.
@@ -44,6 +55,8 @@ pub(super) struct Mapping {
     /// New ones that may still come in this second.
     rate: Option<Allowance>,
     pub(super) counters: Counters,
+    /// Containers' flows that came without touching a listener.
+    hairpins: Arc<AtomicU64>,
 }
 
 /// One listener.
@@ -61,7 +74,7 @@ pub(super) struct Door {
 counters! {
     /// What has come by a mapping since it was published.
     Counters {
-        /// Connections, or UDP clients, that were brought to the container.
+        /// Connections, or UDP clients, that were brought to the container; those of other containers included.
         accepted,
         /// The container refused, or did not answer in time.
         failed,
@@ -77,8 +90,9 @@ counters! {
 }
 
 /// Who comes, as the container is to see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Shown {
+    pub(super) protocol: Protocol,
     /// The container's end of the flow.
     pub(super) container: SocketAddr,
     /// The client's address, or the gateway's.
@@ -98,18 +112,22 @@ impl Relay {
         listeners: Vec<Listener>,
         link: &impl Link,
     ) -> io::Result<()> {
-        let (id, protocol) = (spec.id, spec.protocol);
+        let id = spec.id;
         let rate = spec.rules.connections_per_second.map(Allowance::per_second);
+        // Some may have stayed when it was taken back before.
+        let of_mapping = self.flows.iter().filter(|(_, flow)| flow.mapping == Some(id));
+        let active = (of_mapping.count() + self.splices_of(id)) as u32;
         let mapping = Mapping {
             spec,
             listeners: Vec::with_capacity(listeners.len()),
-            active: 0,
+            active,
             rate,
             counters: Counters::default(),
+            hairpins: Arc::default(),
         };
         self.published.mappings.insert(id, mapping);
         for listener in listeners {
-            if let Err(error) = self.open_door(id, protocol, listener, link) {
+            if let Err(error) = self.open_door(id, listener, link) {
                 drop(self.close_doors(id));
                 return Err(error);
             }
@@ -133,6 +151,7 @@ impl Relay {
             for id in ids {
                 self.abort(now, id, scratch, link);
             }
+            self.abort_splices_of(id);
         }
         let doors = self.close_doors(id);
         let listeners = doors.into_iter().map(|door| {
@@ -149,22 +168,37 @@ impl Relay {
         Some(listeners.collect())
     }
 
+    /// Closes the mappings of a container whose port is about to go.
+    pub(super) fn close_mappings_of(&mut self, endpoint: u32) {
+        let mappings = self.published.mappings.values();
+        let of_endpoint = mappings.filter(|mapping| mapping.spec.backend.endpoint == endpoint);
+        let ids: Vec<MappingId> = of_endpoint.map(|mapping| mapping.spec.id).collect();
+        for id in ids {
+            drop(self.close_doors(id));
+        }
+    }
+
+    /// Lets listeners go on that have rested for want of descriptors.
+    pub(super) fn resume_listeners(&mut self, now: Instant) {
+        for id in self.published.take_rested(now) {
+            if let Some(door) = self.published.door_mut(id)
+                && !std::mem::replace(&mut door.turn, true)
+            {
+                self.turns.push_back(SocketRole::Listener(id).id());
+            }
+        }
+    }
+
     /// Every mapping.
     pub fn mappings(&self) -> impl Iterator<Item = MappingView> {
         self.published.mappings.values().map(|mapping| MappingView {
             id: mapping.spec.id,
             active: mapping.active,
-            counters: mapping.counters.named().collect(),
+            counters: mapping.named_counters(),
         })
     }
 
-    fn open_door(
-        &mut self,
-        mapping: MappingId,
-        protocol: Protocol,
-        listener: Listener,
-        link: &impl Link,
-    ) -> io::Result<()> {
+    fn open_door(&mut self, mapping: MappingId, listener: Listener, link: &impl Link) -> io::Result<()> {
         let Listener {
             socket,
             bound,
@@ -177,6 +211,13 @@ impl Relay {
         })?;
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
+        let is_udp = self
+            .published
+            .mapping(mapping)
+            .is_some_and(|mapping| mapping.spec.protocol == Protocol::Udp);
+        if is_udp {
+            sessions::prepare(&socket, &bound)?;
+        }
         let id = self.published.next_listener();
         let token = link.token(SocketRole::Listener(id).id());
         link.registry().register(
@@ -195,12 +236,14 @@ impl Relay {
         self.published.insert(id, door);
         if let Some(mapping) = self.published.mappings.get_mut(&mapping) {
             mapping.listeners.push(id);
-            let backend = &mapping.spec.backend;
             self.config
                 .published
-                .insert(mapping.spec.id, protocol, (bound, container_port), backend);
+                .insert(&mapping.spec, (bound, container_port), &mapping.hairpins);
         }
         // Who came before the registration makes no edge.
+        if let Some(door) = self.published.door_mut(id) {
+            door.turn = true;
+        }
         self.turns.push_back(SocketRole::Listener(id).id());
         Ok(())
     }
@@ -226,8 +269,10 @@ impl Relay {
     /// back to us, else as the gateway (R-IN-1). `None` if there is no way.
     pub(super) fn shown(&mut self, now: Instant, door: ListenerId, client: IpAddr) -> Option<Shown> {
         let door = self.published.door(door)?;
-        let backend = &self.published.mappings.get(&door.mapping)?.spec.backend;
-        let address = backend.address_for(client)?;
+        let MappingSpec {
+            protocol, backend, ..
+        } = &self.published.mappings.get(&door.mapping)?.spec;
+        let (protocol, address) = (*protocol, backend.address_for(client)?);
         let (container, gateways) = (
             SocketAddr::new(address, door.container_port),
             &self.config.gateways,
@@ -249,7 +294,11 @@ impl Relay {
             true => client,
             false => *gateway?,
         };
-        Some(Shown { container, remote })
+        Some(Shown {
+            protocol,
+            container,
+            remote,
+        })
     }
 }
 
@@ -260,6 +309,46 @@ impl Published {
 
     pub(super) fn door_mut(&mut self, id: ListenerId) -> Option<&mut Door> {
         self.listeners.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// A listener and its mapping.
+    pub(super) fn entrance(&mut self, id: ListenerId) -> Option<(&Door, &mut Mapping)> {
+        let door = self.listeners.get(id.0 as usize)?.as_ref()?;
+        Some((door, self.mappings.get_mut(&door.mapping)?))
+    }
+
+    /// A connection or client of a mapping begins.
+    pub(super) fn count_in(&mut self, id: MappingId) {
+        if let Some(mapping) = self.mappings.get_mut(&id) {
+            mapping.active += 1;
+            mapping.counters.accepted += 1;
+        }
+    }
+
+    /// It ends. The mapping may have gone before.
+    pub(super) fn count_out(&mut self, id: MappingId) {
+        if let Some(mapping) = self.mappings.get_mut(&id) {
+            mapping.active -= 1;
+        }
+    }
+
+    /// Lets a listener rest until `at`, together with those that rest already.
+    pub(super) fn pause(&mut self, at: Instant, id: ListenerId) {
+        self.paused.push(id);
+        self.resume_at.get_or_insert(at);
+    }
+
+    /// When listeners that rest are to go on.
+    pub(super) fn resume_at(&self) -> Option<Instant> {
+        self.resume_at
+    }
+
+    /// Listeners that have rested.
+    pub(super) fn take_rested(&mut self, now: Instant) -> Vec<ListenerId> {
+        match self.resume_at.take_if(|at| *at <= now) {
+            Some(_) => std::mem::take(&mut self.paused),
+            None => Vec::new(),
+        }
     }
 
     pub(super) fn mapping(&self, id: MappingId) -> Option<&Mapping> {
@@ -288,15 +377,24 @@ impl Published {
     }
 }
 
-impl Counters {
-    /// Every counter with the name that listings of mappings have, where all is of the relay.
-    fn named(&self) -> impl Iterator<Item = (&'static str, u64)> + use<> {
-        self.iter()
-            .map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count))
-    }
-}
-
 impl Mapping {
+    /// Every counter with the name that listings of mappings have.
+    fn named_counters(&self) -> Vec<(&'static str, u64)> {
+        let hairpins = self.hairpins.load(Ordering::Relaxed);
+        let counters = Counters {
+            accepted: self.counters.accepted + hairpins,
+            ..self.counters
+        };
+        let counters = counters.iter();
+        let named = counters.map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count));
+        named.chain([("hairpins", hairpins)]).collect()
+    }
+
+    /// The container's switch port and MAC.
+    pub(super) fn station(&self) -> (u32, MacAddr) {
+        (self.spec.backend.endpoint, self.spec.backend.station)
+    }
+
     /// Whether the rules let a client in; counts why not. `false` means a refusal.
     pub(super) fn admit(&mut self, now: Instant, client: IpAddr) -> bool {
         let rules = &self.spec.rules;
@@ -312,3 +410,6 @@ impl Mapping {
         false
     }
 }
+
+#[cfg(test)]
+mod tests;

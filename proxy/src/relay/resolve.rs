@@ -8,7 +8,7 @@ use std::{
 
 use mio::{Interest, unix::SourceFd};
 
-use super::{Flow, Kind, Relay, target};
+use super::{Kind, Relay};
 use crate::{
     FlowId, Link,
     link::SocketRole,
@@ -25,7 +25,7 @@ impl Relay {
         id: FlowId,
         link: &impl Link,
     ) -> Option<io::Result<bool>> {
-        let flow = self.flows.get_mut(id).filter(|flow| flow.is_query())?;
+        let flow = self.flows.get_mut(id).filter(|flow| flow.is_query)?;
         let mut failed = flow.target?;
         let Kind::Tcp(TcpFlow {
             connection,
@@ -71,7 +71,7 @@ impl Relay {
 
     /// The flow is connected; other flows to a resolver begin with the same one.
     pub(super) fn note_connected(&mut self, id: FlowId) {
-        let flow = self.flows.get(id).filter(|flow| flow.is_query());
+        let flow = self.flows.get(id).filter(|flow| flow.is_query);
         if let Some(resolver) = flow.and_then(|flow| flow.target) {
             self.resolvers.note_answer(resolver);
         }
@@ -91,12 +91,5 @@ impl Relay {
             }
             _ => None,
         }
-    }
-}
-
-impl Flow {
-    /// Whether it leads to a resolver of the host, and may lead to another.
-    pub(super) fn is_query(&self) -> bool {
-        self.target.is_some() && self.tuple.remote.port() == target::DNS
     }
 }

@@ -124,8 +124,12 @@ impl<F: Keyed> Table<F> {
 #[derive(Debug)]
 pub(super) struct Share {
     pub(super) flows: usize,
+    /// Those of them that are clients of published ports.
+    pub(super) clients: usize,
     /// TCP connections that wait for the host's connect.
     pub(super) pending: usize,
+    /// Clients' connections that wait for the container's answer.
+    pub(super) initiating: usize,
     /// DNS queries that wait for an answer.
     pub(super) queries: usize,
     /// Flows that nothing has answered yet.
@@ -142,7 +146,9 @@ impl Share {
     fn new(new_per_second: u32) -> Self {
         Self {
             flows: 0,
+            clients: 0,
             pending: 0,
+            initiating: 0,
             queries: 0,
             new: Allowance::per_second(new_per_second),
             strays: Allowance::per_second(STRAYS_PER_SECOND),

@@ -7,18 +7,37 @@ use std::{
 
 use vswitch_wire::Refusal;
 
-use super::host::{Host, Owner};
-use crate::{config::Policy, link::Hop, listing::Protocol};
+use super::{
+    host::{Host, Owner},
+    table::Tuple,
+};
+use crate::{
+    config::Policy,
+    link::Hop,
+    listing::Protocol,
+    publish::{PublishedPorts, Reached},
+};
 
 /// Where the host socket of a new flow is to be connected.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) enum Target {
     /// The destination of the packet.
     Itself,
     /// The host, for the gateway's address.
     Host(SocketAddr),
+    /// A container behind a published port of the host. The address is the port's, for want of a way that stays inside
+    /// the daemon.
+    Published(Reached, SocketAddr),
     /// The host's resolver, for ports 53 and 853 of the gateway's address.
     Resolver(SocketAddr),
+}
+
+impl Target {
+    /// Whether a query to one resolver may as well go to another. One of DNS over TLS may not: it is not known of the
+    /// others that they speak it.
+    pub(super) fn is_query(&self, tuple: &Tuple) -> bool {
+        matches!(self, Self::Resolver(_)) && tuple.remote.port() == DNS
+    }
 }
 
 /// Why a flow is not begun.
@@ -42,28 +61,72 @@ pub(super) struct Wish {
     pub(super) remote: SocketAddr,
 }
 
+/// What a new flow's target depends on beside the flow.
+#[derive(Debug)]
+pub(super) struct Around<'a> {
+    pub(super) now: Instant,
+    pub(super) policy: &'a Policy,
+    pub(super) host: &'a mut Host,
+    /// The host's preferred resolver.
+    pub(super) resolver: Option<SocketAddr>,
+    pub(super) published: &'a PublishedPorts,
+}
+
 impl Wish {
-    /// Decides where the flow leads. `resolver` is the host's preferred one.
-    pub(super) fn target(
-        self,
-        now: Instant,
-        policy: &Policy,
-        host: &mut Host,
-        resolver: Option<SocketAddr>,
-    ) -> Result<Target, Refused> {
-        let Self { hop, remote, .. } = self;
-        match hop {
-            Hop::Gateway if self.is_query() => resolver.map(Target::Resolver).ok_or(Refused::Nobody),
-            // The list says nothing of resolvers that speak TLS; who does not refuses.
-            Hop::Gateway if self.is_encrypted_query() => resolver
-                .map(|resolver| Target::Resolver(with_port(resolver, DNS_OVER_TLS)))
-                .ok_or(Refused::Nobody),
-            Hop::Gateway => host
-                .address(now, remote.ip(), policy.host_loopback)
-                .map(|address| Target::Host(SocketAddr::new(address, remote.port())))
-                .ok_or(Refused::Nobody),
-            Hop::Beyond => check(now, policy, host, remote.ip()).map(|()| Target::Itself),
+    /// Decides where the flow leads.
+    pub(super) fn target(self, around: &mut Around<'_>) -> Result<Target, Refused> {
+        match self.hop {
+            Hop::Gateway => self.target_behind_gateway(around),
+            Hop::Beyond => {
+                let Around {
+                    now, policy, host, ..
+                } = around;
+                let checked = check(*now, policy, host, self.remote.ip());
+                match checked {
+                    Err(Refused::Denied) => self.hairpin(around, self.remote).ok_or(Refused::Denied),
+                    checked => checked.map(|()| Target::Itself),
+                }
+            }
         }
+    }
+
+    /// The gateway's address stands for the host.
+    fn target_behind_gateway(self, around: &mut Around<'_>) -> Result<Target, Refused> {
+        let Self { remote, .. } = self;
+        if self.is_query() {
+            return around.resolver.map(Target::Resolver).ok_or(Refused::Nobody);
+        }
+        if self.is_encrypted_query() {
+            // The list says nothing of resolvers that speak TLS; who does not refuses.
+            let resolver = around.resolver.ok_or(Refused::Nobody)?;
+            return Ok(Target::Resolver(with_port(resolver, DNS_OVER_TLS)));
+        }
+        let with_loopback = around.policy.host_loopback;
+        let address = around.host.address(around.now, remote.ip(), with_loopback);
+        let address = address.map(|address| SocketAddr::new(address, remote.port()));
+        if let Some(published) = address.and_then(|address| self.hairpin(around, address)) {
+            return Ok(published);
+        }
+        // A host without an address has its published ports all the same. Only those of all addresses fit, which
+        // loopback reaches.
+        if let Some(published) = around.published.find(self.protocol, remote) {
+            let loopback = match remote {
+                SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            };
+            return Ok(Target::Published(
+                published,
+                SocketAddr::new(loopback, remote.port()),
+            ));
+        }
+        address.map(Target::Host).ok_or(Refused::Nobody)
+    }
+
+    /// R-IN-7: what is published may be called by containers, too, by the host's addresses.
+    fn hairpin(self, around: &mut Around<'_>, to: SocketAddr) -> Option<Target> {
+        let reached = around.published.find(self.protocol, to)?;
+        let is_hosts = around.host.known_owner(around.now, to.ip()) == Some(Owner::Host);
+        is_hosts.then_some(Target::Published(reached, to))
     }
 
     fn is_query(&self) -> bool {
@@ -141,7 +204,7 @@ pub(super) fn is_link_local(address: IpAddr) -> bool {
 }
 
 /// RFC 1035 §4.2.
-pub(super) const DNS: u16 = 53;
+const DNS: u16 = 53;
 
 /// RFC 7858 §3.1.
 const DNS_OVER_TLS: u16 = 853;
@@ -177,9 +240,20 @@ mod tests {
                 host_loopback: true,
                 ..Policy::default()
             };
-            wish.target(Clock::new().now(), &policy, &mut host, resolver)
+            let target = wish.target(&mut Around {
+                now: Clock::new().now(),
+                policy: &policy,
+                host: &mut host,
+                resolver,
+                published: &PublishedPorts::default(),
+            });
+            target.map(|target| match target {
+                Target::Host(address) => ("host", address),
+                Target::Resolver(address) => ("resolver", address),
+                other => panic!("{other:?}"),
+            })
         };
-        let resolver = |address: &str| Ok(Target::Resolver(address.parse().expect("an address")));
+        let resolver = |address: &str| Ok(("resolver", address.parse().expect("an address")));
         for protocol in [Protocol::Tcp, Protocol::Udp] {
             let to = target(protocol, 53, Some("127.0.0.53:53"));
             assert_eq!(to, resolver("127.0.0.53:53"));
@@ -187,7 +261,7 @@ mod tests {
         let to = target(Protocol::Tcp, 853, Some("[fe80::53%2]:53"));
         assert_eq!(to, resolver("[fe80::53%2]:853"));
         let to = target(Protocol::Udp, 853, Some("127.0.0.53:53"));
-        assert_eq!(to, Ok(Target::Host(SocketAddr::from(([127, 0, 0, 1], 853)))));
+        assert_eq!(to, Ok(("host", SocketAddr::from(([127, 0, 0, 1], 853)))));
         for port in [53, 853] {
             assert_eq!(target(Protocol::Tcp, port, None), Err(Refused::Nobody));
         }

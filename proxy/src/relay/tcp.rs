@@ -12,15 +12,16 @@ use vswitch_wire::{
 };
 
 use super::{
-    Answer, Arrival, Flow, Kind, Readiness, Relay,
+    Answer, Arrival, Flow, Kind, Pending, Readiness, Relay,
     table::Tuple,
-    target::{self, Refused, Target, Wish},
+    target::{self, Refused, Target},
 };
 use crate::{
     Delivery, FlowId, Link, Path, Scratch, errors,
     link::SocketRole,
     listing::Protocol,
     payload::Packet,
+    publish::SocketKind,
     seq::SeqNum,
     stream::{self, Attempt, HostSocket, StreamIo, TcpFlow},
     tcp::{Connection, End, Outgoing, Settings},
@@ -114,15 +115,15 @@ impl Relay {
         if !self.admit(now, endpoint) {
             return Ok(None);
         }
-        let resolver = self.resolvers.first();
-        let wish = Wish {
-            protocol: Protocol::Tcp,
-            hop: arrival.hop,
-            remote: tuple.remote,
-        };
-        let target = match wish.target(now, &self.config.policy, &mut self.host, resolver)? {
-            Target::Itself => None,
-            Target::Host(address) | Target::Resolver(address) => Some(address),
+        let target = self.target(now, arrival.hop, &tuple)?;
+        let is_query = target.is_query(&tuple);
+        let (target, inside) = match target {
+            Target::Itself => (None, None),
+            Target::Host(address) | Target::Resolver(address) => (Some(address), None),
+            Target::Published(reached, address) => match reached.take_socket(SocketKind::tcp) {
+                Some(socket) => (Some(reached.address), Some(socket)),
+                None => (Some(address), None),
+            },
         };
         let limits = &self.config.limits;
         if self.pending >= limits.pending || self.shares.of(endpoint).pending >= limits.pending_per_endpoint {
@@ -133,7 +134,11 @@ impl Relay {
             return Ok(None);
         };
         let to = target.unwrap_or(tuple.remote);
-        let socket = match HostSocket::open(to, &self.config.source, packet.headers.class & DSCP) {
+        let opened = match inside {
+            Some(socket) => HostSocket::adopt(socket.into(), Vec::new()),
+            None => HostSocket::open(to, &self.config.source, packet.headers.class & DSCP),
+        };
+        let socket = match opened {
             Ok(socket) => socket,
             Err(error) => {
                 self.settle_admission(endpoint);
@@ -155,8 +160,9 @@ impl Relay {
             tuple,
             station: arrival.station,
             target,
+            is_query,
             began: now,
-            pending: true,
+            pending: Pending::Host,
             unflushed: false,
             turn: false,
             evictable_place: None,
@@ -179,7 +185,7 @@ impl Relay {
         Ok(Some((id, connected)))
     }
 
-    fn settings(&self, now: Instant, tuple: &Tuple) -> Settings {
+    pub(super) fn settings(&self, now: Instant, tuple: &Tuple) -> Settings {
         let (ip, default_mss) = match tuple.remote {
             // RFC 9293 §3.7.1: 536 and 1220 where no MSS option came.
             SocketAddr::V4(_) => (Ipv4Header::LEN, 536),
@@ -309,7 +315,7 @@ impl Relay {
 
     /// Lets a flow's state machine act, and does what follows from its new state. Returns how the flow ended,
     /// if it did.
-    fn with_stream<L: Link>(
+    pub(super) fn with_stream<L: Link>(
         &mut self,
         now: Instant,
         id: FlowId,
@@ -339,7 +345,8 @@ impl Relay {
         };
         act(connection, &mut io);
         let deadline = connection.poll_timeout();
-        let (end, is_connecting) = (connection.end(), connection.is_connecting());
+        let end = connection.end();
+        let is_pending = connection.is_connecting() || connection.is_initiating();
         if let Some(end) = end {
             self.finish_stream(now, id, end);
             return Some(end);
@@ -350,9 +357,10 @@ impl Relay {
         if connection.wants_turn() && !std::mem::replace(&mut flow.turn, true) {
             self.turns.push_back(SocketRole::Flow(id).id());
         }
-        if !is_connecting && std::mem::take(&mut flow.pending) {
+        if !is_pending && flow.pending != Pending::No {
+            let pending = std::mem::replace(&mut flow.pending, Pending::No);
             let endpoint = flow.tuple.endpoint;
-            self.count_connected(endpoint);
+            self.count_answered(endpoint, pending);
         }
         self.deadlines.note(id, deadline);
         None
@@ -361,6 +369,11 @@ impl Relay {
     fn finish_stream(&mut self, now: Instant, id: FlowId, end: End) {
         let Some(flow) = self.remove(id) else { return };
         let tuple = flow.tuple;
+        if flow.pending == Pending::Container
+            && let Some(mapping) = flow.mapping
+        {
+            self.count_failed(mapping);
+        }
         let Kind::Tcp(TcpFlow {
             connection, socket, ..
         }) = flow.kind

@@ -90,29 +90,26 @@ impl Connection {
             let ack = SeqNum(header.acknowledgment());
             if ack != self.nxt {
                 // RFC 9293 §3.10.7.4, SYN-RECEIVED: "form a reset segment <SEQ=SEG.ACK><CTL=RST> and send it".
-                io.emit(&Outgoing {
-                    seq: ack,
-                    ack: self.acked,
-                    flags: TcpFlags::RST,
-                    window: 0,
-                    payload_len: 0,
-                    mss: self.mss,
-                    syn_options: None,
-                });
+                self.emit(io, TcpFlags::RST, ack);
                 return;
             }
-            self.state = State::Established;
-            self.una = ack;
-            self.retransmit_at = None;
-            if self.backoff > 1 {
-                self.first_timeout = super::timers::FIRST_TIMEOUT_AFTER_SYN_RETRY;
-            }
-            self.backoff = 0;
+            self.establish(ack);
             self.handle_while_established(now, segment, io);
             if self.end.is_none() {
                 self.transmit(now, io);
             }
         }
+    }
+
+    /// The container has acknowledged our SYN.
+    pub(super) fn establish(&mut self, ack: SeqNum) {
+        self.state = State::Established;
+        self.una = ack;
+        self.retransmit_at = None;
+        if self.backoff > 1 {
+            self.first_timeout = super::timers::FIRST_TIMEOUT_AFTER_SYN_RETRY;
+        }
+        self.backoff = 0;
     }
 
     /// Sends the SYN+ACK for the first time or again, and sets the timer for the next.

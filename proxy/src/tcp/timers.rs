@@ -72,13 +72,12 @@ impl Connection {
 
     /// The retransmission timer has expired.
     fn handle_silence(&mut self, now: Instant, io: &mut impl FlowIo) {
-        if self.state == State::SynAckSent {
-            // R-OUT-7
-            match self.backoff {
-                ..=SYN_ACK_RETRIES => self.send_syn_ack(now, io),
-                _ => self.abort(io),
-            }
-            return;
+        match self.state {
+            // R-OUT-7, R-IN-2
+            State::SynAckSent | State::SynSent if self.backoff > SYN_RETRIES => return self.abort(io),
+            State::SynAckSent => return self.send_syn_ack(now, io),
+            State::SynSent => return self.send_syn(now, io),
+            State::Connecting | State::Established => {}
         }
         self.unanswered += 1;
         if self.unanswered > RETRIES {
@@ -122,8 +121,8 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(120);
 pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(60);
 /// `tcp_retries2` (Documentation/networking/ip-sysctl.rst).
 const RETRIES: u8 = 15;
-/// R-OUT-7: 5 to 7 times.
-const SYN_ACK_RETRIES: u8 = 6;
+/// R-OUT-7: 5 to 7 times; R-IN-2: "1, 2, 4 … ≤ 7".
+const SYN_RETRIES: u8 = 6;
 /// R-TM-2: passt's present interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long to leave a full device alone, and at most while it stays full.

@@ -14,7 +14,7 @@ use std::{
 use mio::{Interest, unix::SourceFd};
 use vswitch_wire::Refusal;
 
-use super::{Queries, Retry, Segmentation, UdpFlow};
+use super::{Queries, Segmentation, UdpFlow, sending::Retry};
 use crate::{
     Link, Scratch,
     activity::Activity,

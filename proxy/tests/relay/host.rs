@@ -151,8 +151,10 @@ impl Host {
         let flags = segment.flags;
         let is_syn = flags.contains(TcpFlags::SYN);
         let is_reset = flags.contains(TcpFlags::RST);
+        // A client's connection begins with one.
+        let is_first = is_syn && !flags.contains(TcpFlags::ACK);
         assert!(
-            flags.contains(TcpFlags::ACK) || is_reset,
+            flags.contains(TcpFlags::ACK) || is_reset || is_first,
             "R-TX-12: no ACK in {segment:?}"
         );
         assert_eq!(
@@ -193,6 +195,10 @@ impl Host {
         if is_reset {
             // One without ACK refuses a segment that is not of this connection.
             self.reset |= flags.contains(TcpFlags::ACK);
+            return;
+        }
+        if is_first {
+            self.sent_until = self.sent_until.max(segment.seq + 1);
             return;
         }
         let accepted = self.expected() + u32::from(self.shut);

@@ -4,15 +4,19 @@
 mod host;
 mod scenario;
 mod segment;
+mod site;
 
 mod acceptance;
 mod closing;
 mod from_container;
+mod inbound;
 mod limits;
 mod network;
 mod open;
 mod options;
 mod out_of_order;
+mod published;
+mod published_udp;
 mod streams;
 mod timers;
 mod to_container;

@@ -62,6 +62,24 @@ impl Scenario {
         scenario
     }
 
+    /// A client of a published port has been accepted, the SYN is in the container's device.
+    pub(crate) fn inbound() -> Self {
+        let clock = Clock::new();
+        let host = Host::new(clock.now(), SeqNum(C), SeqNum(G));
+        let flow = Connection::inbound(clock.now(), settings());
+        let mut scenario = Self {
+            clock,
+            host,
+            flow,
+            container_scale: 0,
+            our_scale: 0,
+            timeouts: 0,
+        };
+        scenario.tick();
+        scenario.flow.initiate(scenario.clock.now(), &mut scenario.host);
+        scenario
+    }
+
     /// The handshake is over, nothing was sent.
     pub(crate) fn established() -> Self {
         Self::established_with(Segment::syn(C, MSS))

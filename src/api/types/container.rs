@@ -96,7 +96,7 @@ pub struct ContainerSummary {
     /// Seconds since 1970.
     pub created: i64,
     /// Published ports.
-    pub ports: Vec<serde_json::Value>,
+    pub ports: Vec<Port>,
     /// Empty.
     pub labels: StringMap,
     /// `running` or `exited`.
@@ -112,6 +112,36 @@ pub struct ContainerSummary {
     /// As [`ContainerState::pid`]. Docker's lists do not have it; its clients ignore it.
     #[serde(default)]
     pub pid: u32,
+}
+
+/// One published port of [`ContainerSummary::ports`], on one address of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Port {
+    /// The host's address; absent for a port that is not published.
+    #[serde(rename = "IP", default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<String>,
+    /// The container's port.
+    pub private_port: u16,
+    /// The host's port; absent for a port that is not published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_port: Option<u16>,
+    /// `tcp` or `udp`.
+    #[serde(rename = "Type")]
+    pub transport: String,
+}
+
+/// Where the container's ports are published, by port such as `80/tcp`; null for a port that is not.
+pub type PortBindings = BTreeMap<String, Option<Vec<PortBinding>>>;
+
+/// One address and port of the host that leads to a container's port.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct PortBinding {
+    /// The address; empty for all of both families, in what was asked for.
+    pub host_ip: String,
+    /// The port.
+    pub host_port: String,
 }
 
 /// See [`ContainerSummary::network_settings`].
@@ -131,6 +161,9 @@ pub struct HostConfig {
     /// Whether the sandbox is forgotten when its process ends.
     #[serde(default)]
     pub auto_remove: bool,
+    /// Published ports as they were asked for; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_bindings: Option<PortBindings>,
 }
 
 /// `GET /containers/{id}/json`.
@@ -185,11 +218,22 @@ pub struct ContainerState {
 pub struct ContainerConfig {
     /// The container's own name of itself.
     pub hostname: String,
+    /// The container's published ports, such as `80/tcp`.
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub exposed_ports: BTreeMap<String, Nothing>,
     /// Empty.
     pub image: String,
     /// Empty.
     pub labels: StringMap,
 }
+
+/// `{}`: a member whose name says it all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Nothing {}
 
 /// Docker's `NetworkSettings`; the flat members mirror the network `bridge`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -202,8 +246,9 @@ pub struct NetworkSettings {
     pub sandbox_id: String,
     /// Path of its network namespace.
     pub sandbox_key: String,
-    /// Published ports.
-    pub ports: BTreeMap<String, serde_json::Value>,
+    /// Published ports, by the container's port such as `80/tcp`.
+    #[serde(deserialize_with = "null_as_default")]
+    pub ports: PortBindings,
     /// Always false.
     pub hairpin_mode: bool,
     /// Always empty.

@@ -73,7 +73,7 @@ fn json_lists_can_be_read_back() {
 
 #[test]
 fn sandboxes_are_listed_with_process_and_addresses() {
-    let rows = [
+    let mut rows = [
         summary(
             "web",
             4711,
@@ -84,10 +84,12 @@ fn sandboxes_are_listed_with_process_and_addresses() {
         ),
         summary("quiet_heron", 0, json!({})),
     ];
+    let port = json!({"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"});
+    rows[0].ports = vec![serde_json::from_value(port).expect("this is a port")];
     assert_eq!(
         printed(|out| sandboxes(out, &rows, false)),
-        "SANDBOX ID     NAME          PID    NETWORKS                                  STATUS\n\
-         cccccccccccc   web           4711   dmz 10.0.0.2, lan 192.168.0.10 fd00::10   Up 5 minutes\n\
+        "SANDBOX ID     NAME          PID    NETWORKS                                  STATUS         PORTS\n\
+         cccccccccccc   web           4711   dmz 10.0.0.2, lan 192.168.0.10 fd00::10   Up 5 minutes   0.0.0.0:8080->80/tcp\n\
          cccccccccccc   quiet_heron   -      -                                         Up 5 minutes\n"
     );
 }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use socket2::{Domain, Socket, Type};
 use vswitch_wire::MacAddr;
 
 use crate::io::{
@@ -19,7 +20,9 @@ use crate::io::{
     tap::{self, OpenError, Opening},
 };
 
-use super::{AttachError, AttachRequest, DefaultRoute, LinkConfig, Origin, Probed, Reply, Request};
+use super::{
+    AttachError, AttachRequest, DefaultRoute, LinkConfig, Origin, Probed, Reply, Request, SocketCounts,
+};
 
 /// What a program runs when its first argument is [`ATTACH_HELPER`](super::ATTACH_HELPER): serves the one
 /// request that waits on standard input, which is a socket.
@@ -35,38 +38,60 @@ pub fn helper_main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let (reply, descriptor) = match serve(request) {
-        Ok((reply, descriptor)) => (Ok(reply), descriptor),
-        Err(error) => (Err(error), None),
+    let (reply, descriptors) = match serve(request) {
+        Ok((reply, descriptors)) => (Ok(reply), descriptors),
+        Err(error) => (Err(error), Vec::new()),
     };
-    match message::send(&socket, &reply, descriptor.as_ref().map(AsFd::as_fd)) {
+    let descriptors: Vec<_> = descriptors.iter().map(AsFd::as_fd).collect();
+    match message::send(&socket, &reply, &descriptors) {
         Ok(()) => ExitCode::SUCCESS,
         // The daemon has gone or given up. A new interface goes away with our descriptor.
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-fn serve(request: Request) -> Result<(Reply, Option<OwnedFd>), AttachError> {
+fn serve(request: Request) -> Result<(Reply, Vec<OwnedFd>), AttachError> {
     match request {
         Request::Attach(request) => {
             validate(&request.link)?;
             let mut namespace = Namespace::enter_foreign(&request.target)?;
             let (reply, tap) = namespace.attach(&request)?;
-            Ok((reply, Some(tap)))
+            Ok((reply, vec![tap]))
         }
         Request::Detach { target, name, mac } => {
             let deleted = Namespace::enter(&target)?.detach(&name, MacAddr(mac))?;
-            Ok((Reply::Detached(deleted), None))
+            Ok((Reply::Detached(deleted), Vec::new()))
         }
         Request::Probe { target, name } => {
             let probed = Namespace::enter(&target)?.probe(&name)?;
-            Ok((Reply::Probed(probed), None))
+            Ok((Reply::Probed(probed), Vec::new()))
         }
         Request::Routes { target, defaults } => {
             Namespace::enter_foreign(&target)?.set_default_routes(&defaults)?;
-            Ok((Reply::Done, None))
+            Ok((Reply::Done, Vec::new()))
+        }
+        Request::Sockets { target, counts } => {
+            // In the host's namespace they would reach what is the host's.
+            Namespace::enter_foreign(&target)?;
+            Ok((Reply::Done, sockets(counts)?))
         }
     }
+}
+
+/// Makes sockets in the namespace that this process is in.
+fn sockets(counts: SocketCounts) -> Result<Vec<OwnedFd>, AttachError> {
+    let kinds = [
+        (counts.tcp_v4, Domain::IPV4, Type::STREAM),
+        (counts.tcp_v6, Domain::IPV6, Type::STREAM),
+        (counts.udp_v4, Domain::IPV4, Type::DGRAM),
+        (counts.udp_v6, Domain::IPV6, Type::DGRAM),
+    ];
+    let each = kinds
+        .into_iter()
+        .flat_map(|(count, domain, kind)| (0..count).map(move |_| (domain, kind)));
+    each.map(|(domain, kind)| Socket::new(domain, kind.nonblocking(), None).map(OwnedFd::from))
+        .collect::<io::Result<_>>()
+        .map_err(|source| AttachError::failed("make sockets in the container", source))
 }
 
 /// The namespace that this process is in.

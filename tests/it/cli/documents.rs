@@ -9,7 +9,14 @@ fn completions_know_the_verbs_in_every_shell() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let (code, script, stderr) = outcome(vswitch().args(["completion", shell]));
         assert_eq!((code, stderr.as_str()), (0, ""), "{shell}");
-        for word in ["vswitch", "network", "disconnect", "aux-address", "no-trunc"] {
+        for word in [
+            "vswitch",
+            "network",
+            "disconnect",
+            "aux-address",
+            "no-trunc",
+            "unpublish",
+        ] {
             assert!(script.contains(word), "{shell} does not complete {word}");
         }
     }
@@ -41,6 +48,9 @@ fn each_visible_command_has_a_man_page() {
     for name in [
         "vswitch.1",
         "vswitch-run.1",
+        "vswitch-publish.1",
+        "vswitch-unpublish.1",
+        "vswitch-port.1",
         "vswitch-network.1",
         "vswitch-network-create.1",
     ] {

@@ -292,6 +292,40 @@ fn attach_offers_a_process_or_a_path() {
 }
 
 #[test]
+fn ports_are_asked_for_with_the_sandbox() {
+    let daemon = willing();
+    let words = "attach --pid 4711 --name pod -p 127.0.0.1:8080:80,max-conns=5 --publish 53/udp";
+    let (code, _, stderr) = outcome(client_of(&daemon.socket()).args(words.split(' ')));
+    assert_eq!((code, stderr.as_str()), (0, ""));
+    let one = |port: u16| json!({"First": port, "Last": port});
+    assert_eq!(
+        wish(&daemon, 0)["Ports"],
+        json!([
+            {
+                "HostIP": "127.0.0.1", "HostPorts": one(8080), "ContainerPorts": one(80), "Protocol": "tcp",
+                "Rules": {"MaxConnections": 5}
+            },
+            {"ContainerPorts": one(53), "Protocol": "udp", "Rules": {}}
+        ])
+    );
+}
+
+#[test]
+fn what_the_daemon_did_differently_is_said() {
+    let created = CREATED.replace(r#""Warnings":[]"#, r#""Warnings":["no network, no ports"]"#);
+    let daemon = FakeDaemon::new(&[("POST /vswitch/v1/sandboxes", 201, &created)]);
+    let words = "attach --pid 4711 --network none -p 80";
+    assert_eq!(
+        outcome(client_of(&daemon.socket()).args(words.split(' '))),
+        (
+            0,
+            "5a5a\n".into(),
+            "vswitch: warning: no network, no ports\n".into()
+        )
+    );
+}
+
+#[test]
 fn detach_goes_on_after_a_failure() {
     let daemon = FakeDaemon::new(&[
         (
@@ -310,10 +344,17 @@ fn detach_goes_on_after_a_failure() {
 
 #[test]
 fn ps_lists_processes_by_one_request() {
+    let ports = |pid: u32| match pid {
+        4712 => json!([
+            {"IP": "0.0.0.0", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"},
+            {"IP": "::", "PrivatePort": 80, "PublicPort": 8080, "Type": "tcp"}
+        ]),
+        _ => json!([]),
+    };
     let summary = |name: &str, digit: &str, pid: u32| {
         json!({
             "Id": digit.repeat(64), "Names": [format!("/{name}")], "Image": "", "ImageID": "",
-            "Command": "sh", "Created": 1_795_193_441, "Ports": [], "Labels": {}, "State": "running",
+            "Command": "sh", "Created": 1_795_193_441, "Ports": ports(pid), "Labels": {}, "State": "running",
             "Status": "Up 5 minutes", "HostConfig": {"NetworkMode": "lan"},
             "NetworkSettings": {"Networks": {"lan": {"IPAddress": "10.0.0.9"}}}, "Mounts": [],
             "Pid": pid
@@ -328,9 +369,9 @@ fn ps_lists_processes_by_one_request() {
     assert_eq!((code, stderr.as_str()), (0, ""));
     assert_eq!(
         stdout,
-        "SANDBOX ID     NAME   PID    NETWORKS       STATUS\n\
+        "SANDBOX ID     NAME   PID    NETWORKS       STATUS         PORTS\n\
          aaaaaaaaaaaa   db     4711   lan 10.0.0.9   Up 5 minutes\n\
-         bbbbbbbbbbbb   web    4712   lan 10.0.0.9   Up 5 minutes\n"
+         bbbbbbbbbbbb   web    4712   lan 10.0.0.9   Up 5 minutes   0.0.0.0:8080->80/tcp, [::]:8080->80/tcp\n"
     );
     assert_eq!(daemon.lines(), ["GET /containers/json?all=0"]);
     let (_, stdout, _) = outcome(client_of(&daemon.socket()).args(["ps", "-q", "--no-trunc"]));
@@ -339,7 +380,7 @@ fn ps_lists_processes_by_one_request() {
     assert_eq!(stdout, "[]\n");
 }
 
-fn container(name: &str, pid: u64, running: bool) -> Value {
+pub(super) fn container(name: &str, pid: u64, running: bool) -> Value {
     json!({
         "Id": "5".repeat(64), "Created": "2026-11-20T16:50:01Z", "Name": format!("/{name}"), "Path": "sh",
         "Args": [], "Image": "",

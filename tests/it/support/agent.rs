@@ -4,11 +4,12 @@ mod bulk;
 mod datagrams;
 mod resolver;
 mod streams;
+mod visitors;
 
 use std::{
     env,
     io::{self, BufRead, BufReader, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     process::{self, Child, ChildStdin, Command, Stdio},
     sync::{
         Arc,
@@ -24,12 +25,15 @@ use vswitch_wire::MacAddr;
 
 pub(crate) use resolver::Transport;
 pub(crate) use streams::{Dialogue, PAGE, Service};
+pub(crate) use visitors::COMMAND;
 
 use super::{daemon::PATIENCE, hostile};
 
 /// What to do in a sandbox. A role speaks line by line.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Role {
+    /// Becomes the command that [`COMMAND`] names, with a listening socket (sd_listen_fds(3)).
+    Activate { at: SocketAddr },
     /// Says how many milliseconds a TCP connection attempt took, then how it failed, or `connected`.
     Connect { to: SocketAddr },
     /// Sends datagrams of these sizes, each of which must come back; says how many have.
@@ -44,8 +48,12 @@ pub(crate) enum Role {
     Exit { code: i32 },
     /// Misbehaves on an interface until its input ends.
     Flood { interface: String, victim: Ipv4Addr },
+    /// Serves so many TCP and UDP ports; tells each client its address and the port, and says whence each came.
+    Introduce { at: SocketAddr, ports: u16 },
     /// Sends a frame of an unknown protocol to a station.
     Knock { interface: String, station: [u8; 6] },
+    /// Has so many idle TCP connections until its input ends; says how many, then how many are left.
+    Loiter { to: SocketAddr, connections: usize },
     /// Sends 20 000 packets that no sane host sends by a router to these destinations.
     Nonsense {
         interface: String,
@@ -59,6 +67,8 @@ pub(crate) enum Role {
         name: String,
         transport: Transport,
     },
+    /// `connected`, or how a TCP connection attempt fails within two seconds.
+    Reach { to: SocketAddr },
     /// Sends a datagram to where nobody listens; says how the socket hears of it.
     RefusedDatagram { to: SocketAddr },
     /// Says its port; answers queries over UDP and TCP by this address.
@@ -69,6 +79,13 @@ pub(crate) enum Role {
     /// Says its port, then the number of each MiB that has come, then how much came in all; fails if
     /// anything was lost, doubled or changed.
     Sink,
+    /// Sends datagrams and SYNs to a station, whose addresses they may not have come by: of loopback, for example.
+    Smuggle {
+        interface: String,
+        station: [u8; 6],
+        from: IpAddr,
+        to: SocketAddr,
+    },
     /// Sends until its input ends, or so many bytes; says how many it sent.
     Source { to: SocketAddr, limit: Option<u64> },
     /// Begins TCP connections, to one address after the other, until its input ends; says the first time
@@ -76,6 +93,8 @@ pub(crate) enum Role {
     SynFlood { network: Ipv4Addr },
     /// Says its port; sends datagrams back, and says of each new sender who it is.
     UdpEcho { at: SocketAddr },
+    /// Asks [`Role::Introduce`] who it is: `itself` or an address, and the container's port.
+    Visit { to: SocketAddr, transport: Transport },
 }
 
 impl Role {
@@ -95,6 +114,7 @@ impl Role {
 
     fn play(self) -> io::Result<String> {
         match self {
+            Self::Activate { at } => visitors::activate(at),
             Self::Connect { to } => {
                 let begin = Instant::now();
                 let connected = TcpStream::connect_timeout(&to, PATIENCE);
@@ -115,9 +135,11 @@ impl Role {
             Self::Flood { interface, victim } => {
                 hostile::flood(&interface, victim, &input_ended()).map(|frames| frames.to_string())
             }
+            Self::Introduce { at, ports } => visitors::introduce(at, ports),
             Self::Knock { interface, station } => {
                 hostile::knock(&interface, MacAddr(station)).map(|()| "sent".to_owned())
             }
+            Self::Loiter { to, connections } => visitors::loiter(to, connections),
             Self::Nonsense {
                 interface,
                 station,
@@ -128,13 +150,21 @@ impl Role {
                 name,
                 transport,
             } => Ok(or_kind(resolver::query(server, &name, transport))),
+            Self::Reach { to } => visitors::reach(to),
             Self::RefusedDatagram { to } => datagrams::refused(to),
             Self::Resolve { at, answer } => resolver::serve(at, answer),
             Self::Serve { at, service } => streams::serve(at, &service),
             Self::Sink => bulk::sink(),
+            Self::Smuggle {
+                interface,
+                station,
+                from,
+                to,
+            } => hostile::smuggle(&interface, MacAddr(station), from, to).map(|()| "sent".to_owned()),
             Self::Source { to, limit } => bulk::source(to, limit),
             Self::SynFlood { network } => streams::syn_flood(network, &input_ended()),
             Self::UdpEcho { at } => datagrams::echo(at),
+            Self::Visit { to, transport } => visitors::visit(to, transport),
         }
     }
 }
@@ -244,7 +274,7 @@ fn input_ended() -> Arc<AtomicBool> {
     ended
 }
 
-const ROLE: &str = "VSWITCH_TEST_ROLE";
+pub(crate) const ROLE: &str = "VSWITCH_TEST_ROLE";
 
 /// Begins what a role says.
 pub(crate) const MARK: &str = "agent: ";

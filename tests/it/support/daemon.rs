@@ -37,6 +37,8 @@ pub(crate) struct Daemon {
     dir: TempDir,
     /// Words of a command that runs another command where the daemon is.
     entry: Vec<String>,
+    /// Words of a command that starts the daemon there.
+    starter: Vec<String>,
     flags: Vec<String>,
     environment: Vec<(String, String)>,
     process: Child,
@@ -60,26 +62,28 @@ impl Daemon {
     /// The same in a directory, and with an environment, that the test has prepared.
     #[must_use]
     pub(crate) fn start_in(dir: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Option<Self> {
-        namespaces_and_tap().then(|| Self::launch(dir, &[], flags, environment))
+        namespaces_and_tap().then(|| Self::launch(dir, Entry::default(), flags, environment))
     }
 
     /// The same in another place, which these words enter.
     #[must_use]
-    pub(super) fn start_behind(entry: &[String], flags: &[&str]) -> Option<Self> {
+    pub(super) fn start_behind(entry: Entry, flags: &[&str]) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         namespaces_and_tap().then(|| Self::launch(dir, entry, flags, &[]))
     }
 
-    fn launch(dir: TempDir, entry: &[String], flags: &[&str], environment: &[(&str, &str)]) -> Self {
+    fn launch(dir: TempDir, entry: Entry, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let flags: Vec<String> = flags.iter().map(|&flag| flag.to_owned()).collect();
         let environment: Vec<(String, String)> = environment
             .iter()
             .map(|&(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        let process = spawn(dir.path(), entry, &flags, &environment);
+        let Entry { entry, starter } = entry;
+        let process = spawn(dir.path(), &starter, &flags, &environment);
         let mut daemon = Self {
             dir,
-            entry: entry.to_vec(),
+            entry,
+            starter,
             flags,
             environment,
             process,
@@ -163,6 +167,15 @@ impl Daemon {
     pub(crate) fn run(&mut self, name: &str, flags: &str) {
         self.ok(&waiting(name, flags));
         self.adopt(name);
+    }
+
+    /// The same, whatever comes of it.
+    pub(crate) fn try_run(&mut self, name: &str, flags: &str) -> Outcome {
+        let outcome = self.vswitch(&split(&waiting(name, flags)));
+        if outcome.code == 0 {
+            self.adopt(name);
+        }
+        outcome
     }
 
     /// Starts sandboxes that wait, all at once.
@@ -313,7 +326,7 @@ impl Daemon {
     /// Starts the daemon again, where it was.
     pub(crate) fn restart(&mut self) {
         assert!(matches!(self.process.try_wait(), Ok(Some(_))), "it still runs");
-        self.process = spawn(self.dir.path(), &self.entry, &self.flags, &self.environment);
+        self.process = spawn(self.dir.path(), &self.starter, &self.flags, &self.environment);
         self.wait_until_it_listens();
     }
 
@@ -344,6 +357,15 @@ impl Drop for Daemon {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Where a daemon is.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Entry {
+    /// Words of a command that runs another command there.
+    pub(super) entry: Vec<String>,
+    /// Words of a command that starts the daemon there.
+    pub(super) starter: Vec<String>,
 }
 
 /// How a program ended.

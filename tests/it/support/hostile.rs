@@ -59,6 +59,29 @@ pub(super) fn knock(interface: &str, station: MacAddr) -> io::Result<()> {
     Ok(wire.send(&Frame::new(wire.own, station).bytes())?)
 }
 
+/// Sends datagrams and SYNs straight to a station, whatever address they are for.
+pub(super) fn smuggle(interface: &str, station: MacAddr, from: IpAddr, to: SocketAddr) -> io::Result<()> {
+    let wire = Wire::open(interface)?;
+    let builder = || {
+        let builder = PacketBuilder::ethernet2(wire.own.0, station.0);
+        match (from, to.ip()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => Ok(builder.ipv4(from.octets(), to.octets(), 64)),
+            (IpAddr::V6(from), IpAddr::V6(to)) => Ok(builder.ipv6(from.octets(), to.octets(), 64)),
+            _ => Err(io::Error::from(io::ErrorKind::InvalidInput)),
+        }
+    };
+    for port in 4000..4004 {
+        let (mut datagram, mut segment) = (Vec::new(), Vec::new());
+        let syn = builder()?.tcp(port, to.port(), 1, 64_000).syn();
+        syn.write(&mut segment, &[]).map_err(io::Error::other)?;
+        let udp = builder()?.udp(port, to.port());
+        udp.write(&mut datagram, b"smuggled").map_err(io::Error::other)?;
+        wire.send(&datagram)?;
+        wire.send(&segment)?;
+    }
+    Ok(())
+}
+
 /// Sends packets that no sane host sends, of many kinds, to a router's station and these destinations; how
 /// many the interface took.
 pub(super) fn nonsense(interface: &str, station: MacAddr, to: &[SocketAddr]) -> io::Result<u64> {

@@ -19,8 +19,8 @@ use std::{
 };
 
 use super::{
-    agent::{Agent, Role},
-    daemon::{Daemon, Outcome},
+    agent::{Agent, COMMAND, Role},
+    daemon::{Daemon, Entry, Outcome},
     namespaces_and_tap, skip,
 };
 
@@ -158,7 +158,48 @@ impl Outside {
     /// A daemon in the host.
     pub(crate) fn daemon(&self, flags: &[&str]) -> Option<Daemon> {
         let entry = &self.unprivileged.as_ref().unwrap_or(&self.host).entry;
+        let entry = Entry {
+            entry: entry.clone(),
+            starter: entry.clone(),
+        };
         Daemon::start_behind(entry, flags)
+    }
+
+    /// The same, with a limit on its open files.
+    pub(crate) fn frugal_daemon(&self, descriptors: usize) -> Option<Daemon> {
+        let entry = &self.unprivileged.as_ref().unwrap_or(&self.host).entry;
+        let script = format!("ulimit -n {descriptors}; exec \"$@\"");
+        let starter = ["sh", "-c", &script, "sh"].map(str::to_owned);
+        let entry = Entry {
+            entry: entry.clone(),
+            starter: [&entry[..], &starter].concat(),
+        };
+        Daemon::start_behind(entry, &[])
+    }
+
+    /// The same, with a listening socket that somebody with privilege has bound (sd_listen_fds(3)).
+    pub(crate) fn activated_daemon(&self, at: SocketAddr) -> Option<Daemon> {
+        let (variable, words) = Role::Activate { at }.command();
+        let words: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
+        let script = format!(
+            "export {COMMAND}=\"$(printf '%s\\n' \"$@\")\"; exec env '{variable}' {}",
+            words.join(" ")
+        );
+        let host = &self.host.entry;
+        let mut starter = host.clone();
+        starter.extend(["sh", "-c", &script, "sh"].map(str::to_owned));
+        let unprivileged = self.unprivileged.as_ref();
+        // From within the host it is entered by what leads there from the host.
+        starter.extend(
+            unprivileged
+                .into_iter()
+                .flat_map(|space| space.entry[host.len()..].iter().cloned()),
+        );
+        let entry = Entry {
+            entry: unprivileged.unwrap_or(&self.host).entry.clone(),
+            starter,
+        };
+        Daemon::start_behind(entry, &[])
     }
 
     /// Runs a shell's commands, up to the first that fails.

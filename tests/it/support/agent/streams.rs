@@ -32,6 +32,8 @@ pub(crate) enum Service {
     Greet,
     /// Answers a request by [`PAGE`].
     Http,
+    /// Says every byte that it hears, and answers then.
+    Recite,
     /// Resets after the first byte.
     Reset,
     /// Reads the known stream in small portions with long pauses at first.
@@ -113,6 +115,12 @@ impl Service {
                     PAGE.len()
                 )?;
                 Ok("served".to_owned())
+            }
+            Self::Recite => {
+                let mut heard = Vec::new();
+                stream.read_to_end(&mut heard)?;
+                stream.write_all(b"heard")?;
+                Ok(heard.escape_ascii().to_string())
             }
             Self::Reset => {
                 stream.read_exact(&mut [0])?;

@@ -1,0 +1,428 @@
+//! Publishing ports of sandboxes, and keeping them in service while networks come and go.
+//!
+//! A sandbox's ports lead to the endpoint that has its default route (G2), its *home*. Connecting and disconnecting
+//! may move it: then the mappings move along, with their listeners. Without a home they are out of service, with their
+//! ports closed, because nobody would answer there; they are bound again when there is one.
+
+use std::sync::{Arc, PoisonError};
+
+use vswitch_proxy::publish::{Connections, Listener, MappingId, NamespaceSockets};
+
+use super::{
+    AttachFailure, Control, ControlError, PublishFailure, Writer,
+    endpoints::target,
+    ports::{HostPorts, Taken, check},
+    publications::{Home, Publication, addresses, why_discarded},
+    store::Change,
+    supply::Supply,
+};
+use crate::{
+    api::types::PortsPublished,
+    model::{PortMapping, PortRequest, Sandbox, SandboxId, Transport},
+};
+
+impl Control {
+    /// Publishes ports of a living sandbox, all or none.
+    ///
+    /// # Errors
+    ///
+    /// A request is wrong, a port is taken, or the sandbox has ended; nothing has changed.
+    pub async fn publish(
+        &self,
+        term: &str,
+        requests: Vec<PortRequest>,
+    ) -> Result<PortsPublished, ControlError> {
+        let (control, term) = (self.clone(), term.to_owned());
+        self.detached(async move {
+            let mut writer = control.writer().await?;
+            check(&requests)?;
+            let sandbox = control.read(|state| state.resolve_sandbox(&term).cloned())?;
+            if sandbox.finished.is_some() {
+                return Err(ControlError::NotRunning(sandbox.id));
+            }
+            let home = control.read(|state| {
+                let endpoints = state.endpoints_of(sandbox.id);
+                Home::of(&endpoints, state.prefixes()).ok_or_else(|| why_discarded(&sandbox.name, &endpoints))
+            });
+            match home {
+                Ok(home) => {
+                    let ports = control.publish_at(&mut writer, sandbox, home, requests).await?;
+                    Ok(PortsPublished {
+                        ports,
+                        warnings: Vec::new(),
+                    })
+                }
+                Err(warning) => Ok(PortsPublished {
+                    ports: Vec::new(),
+                    warnings: vec![warning],
+                }),
+            }
+        })
+        .await
+    }
+
+    async fn publish_at(
+        &self,
+        writer: &mut Writer,
+        mut sandbox: Sandbox,
+        home: Home,
+        requests: Vec<PortRequest>,
+    ) -> Result<Vec<PortMapping>, ControlError> {
+        let taken = self.bind(writer, &sandbox, &home, requests).await?;
+        let ports: Vec<PortMapping> = taken.iter().map(|taken| taken.mapping.clone()).collect();
+        let before = sandbox.clone();
+        sandbox.ports.extend(ports.iter().cloned());
+        if let Err(error) = self.commit(vec![Change::PutSandbox(sandbox.clone())]).await {
+            writer.release_ports(&ports);
+            return Err(error);
+        }
+        match self.serve(writer, &sandbox, &home, taken).await {
+            Ok(served) => {
+                let mut state = self.state();
+                state.publications.entry(sandbox.id).or_default().extend(served);
+                state.sandboxes.insert(sandbox.id, sandbox);
+                Ok(ports)
+            }
+            Err(error) => {
+                if let Err(stored) = self.commit(vec![Change::PutSandbox(before)]).await {
+                    // The next start publishes them.
+                    tracing::error!(error = %stored, "cannot take back stored ports");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Binds what is asked for, or nothing.
+    pub(super) async fn bind(
+        &self,
+        writer: &Writer,
+        sandbox: &Sandbox,
+        home: &Home,
+        requests: Vec<PortRequest>,
+    ) -> Result<Vec<Taken>, ControlError> {
+        let bound = writer.blocking(move |ports| ports.publish(&requests)).await?;
+        bound.map_err(|error| failure(sandbox, home, error.into()))
+    }
+
+    /// Takes bound ports into service, or gives them all back.
+    pub(super) async fn serve(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+        home: &Home,
+        taken: Vec<Taken>,
+    ) -> Result<Vec<Publication>, ControlError> {
+        let mappings: Vec<PortMapping> = taken.iter().map(|taken| taken.mapping.clone()).collect();
+        let mut served: Vec<Publication> = Vec::with_capacity(taken.len());
+        for Taken { mapping, listeners } in taken {
+            let mut publication = Publication::dormant(writer.next_mapping(), mapping);
+            if let Err(error) = self
+                .open(writer, sandbox, home, &mut publication, listeners)
+                .await
+            {
+                for earlier in &served {
+                    self.close(earlier).await;
+                }
+                writer.release_ports(&mappings);
+                self.tidy(writer, sandbox.id);
+                return Err(failure(sandbox, home, error.into()));
+            }
+            served.push(publication);
+        }
+        Ok(served)
+    }
+
+    /// Takes all ports of a sandbox to where they belong now. Gives those that could not be bound there, with why not;
+    /// they are out of service.
+    pub(super) async fn settle_ports(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+    ) -> Vec<(MappingId, PublishFailure)> {
+        let (publications, home) = self.read(|state| {
+            (
+                state.publications_of(sandbox.id).to_vec(),
+                state.home_of(sandbox.id),
+            )
+        });
+        if publications.is_empty() {
+            return Vec::new();
+        }
+        let here = home.as_ref().map(Home::at);
+        if publications.iter().any(|publication| publication.at != here) {
+            // It has the families of where they were.
+            writer.supplies.remove(&sandbox.id);
+        }
+        let mut failures = Vec::new();
+        let mut settled = Vec::with_capacity(publications.len());
+        for mut publication in publications {
+            let moved = self
+                .settle(writer, sandbox, home.as_ref(), &mut publication)
+                .await;
+            if let Err(error) = moved {
+                failures.push((publication.id, error));
+            }
+            settled.push(publication);
+        }
+        self.state().publications.insert(sandbox.id, settled);
+        self.tidy(writer, sandbox.id);
+        failures
+    }
+
+    async fn settle(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+        home: Option<&Home>,
+        publication: &mut Publication,
+    ) -> Result<(), PublishFailure> {
+        if let (Some(at), Some(home)) = (publication.at, home)
+            && at == home.at()
+        {
+            let rerouted = self
+                .shared
+                .attacher
+                .reroute(at.0, publication.id, home.routing.clone());
+            if let Err(error) = rerouted.await {
+                tracing::warn!(sandbox = sandbox.name, ports = %publication.mapping, %error, "reroute");
+            }
+            return Ok(());
+        }
+        let listeners = match publication.at {
+            Some(_) => self.close(publication).await,
+            None => Vec::new(),
+        };
+        let was_held = publication.at.take().is_some();
+        publication.addresses.clear();
+        let mapping = publication.mapping.clone();
+        let listeners = match home {
+            Some(_) if !listeners.is_empty() => listeners,
+            _ => {
+                // They close before they are bound again.
+                drop(listeners);
+                if was_held {
+                    writer.release_ports(std::slice::from_ref(&mapping));
+                }
+                if home.is_none() {
+                    return Ok(());
+                }
+                let wish = mapping.clone();
+                let bound = writer.blocking(move |ports| ports.restore(&wish)).await;
+                bound??
+            }
+        };
+        let Some(home) = home else { return Ok(()) };
+        let opened = self.open(writer, sandbox, home, publication, listeners).await;
+        if opened.is_err() {
+            writer.release_ports(std::slice::from_ref(&mapping));
+        }
+        Ok(opened?)
+    }
+
+    /// As [`settle_ports`](Self::settle_ports), for a sandbox that has just changed its networks.
+    pub(super) async fn move_ports(&self, writer: &mut Writer, sandbox: &Sandbox) {
+        for (id, error) in self.settle_ports(writer, sandbox).await {
+            let ports = self.read(|state| {
+                let publications = state.publications_of(sandbox.id).iter();
+                publications
+                    .filter(|publication| publication.id == id)
+                    .map(|publication| publication.mapping.to_string())
+                    .collect::<String>()
+            });
+            tracing::warn!(
+                sandbox = sandbox.name,
+                ports,
+                %error,
+                "cannot be published again; it is tried when the container is connected or disconnected next"
+            );
+        }
+    }
+
+    /// Publishes what an earlier daemon had published of a sandbox, on the same ports (P12). What cannot be bound is
+    /// logged and forgotten.
+    pub(super) async fn restore_ports(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+    ) -> Result<(), ControlError> {
+        if sandbox.ports.is_empty() {
+            return Ok(());
+        }
+        let dormant = sandbox.ports.iter().cloned();
+        let dormant = dormant.map(|mapping| Publication::dormant(writer.next_mapping(), mapping));
+        let dormant: Vec<Publication> = dormant.collect();
+        self.state().publications.insert(sandbox.id, dormant);
+        let failures = self.settle_ports(writer, sandbox).await;
+        if failures.is_empty() {
+            return Ok(());
+        }
+        let mut publications = self.read(|state| state.publications_of(sandbox.id).to_vec());
+        for (id, error) in failures {
+            let Some(index) = publications.iter().position(|publication| publication.id == id) else {
+                continue;
+            };
+            let lost = publications.remove(index).mapping;
+            tracing::error!(
+                sandbox = sandbox.name,
+                ports = %lost,
+                %error,
+                "is no longer published; use `vswitch publish` when the port is free again"
+            );
+        }
+        let left = Sandbox {
+            ports: publications
+                .iter()
+                .map(|publication| publication.mapping.clone())
+                .collect(),
+            ..sandbox.clone()
+        };
+        self.commit(vec![Change::PutSandbox(left.clone())]).await?;
+        let mut state = self.state();
+        state.publications.insert(sandbox.id, publications);
+        state.sandboxes.insert(sandbox.id, left);
+        Ok(())
+    }
+
+    /// Tells all mappings which networks there are.
+    pub(super) async fn reroute_ports(&self) {
+        let all = self.read(|state| {
+            let prefixes = state.prefixes();
+            let mut all = Vec::new();
+            for (&sandbox, publications) in &state.publications {
+                let Some(home) = Home::of(&state.endpoints_of(sandbox), Arc::clone(&prefixes)) else {
+                    continue;
+                };
+                let served = publications
+                    .iter()
+                    .filter(|publication| publication.at == Some(home.at()));
+                all.extend(served.map(|publication| (home.network, publication.id, home.routing.clone())));
+            }
+            all
+        });
+        for (network, id, routing) in all {
+            if let Err(error) = self.shared.attacher.reroute(network, id, routing).await {
+                tracing::warn!(%error, "cannot tell a published port of a network");
+            }
+        }
+    }
+
+    /// Takes all mappings out of service, at the end.
+    pub(super) async fn close_ports(&self, writer: &mut Writer) {
+        writer.supplies.clear();
+        let all: Vec<Publication> = {
+            let mut state = self.state();
+            std::mem::take(&mut state.publications)
+                .into_values()
+                .flatten()
+                .collect()
+        };
+        for publication in &all {
+            self.close(publication).await;
+        }
+    }
+
+    /// Forgets the mappings of a sandbox that has no endpoints any more.
+    pub(super) fn forget_ports(&self, writer: &mut Writer, sandbox: SandboxId) {
+        self.state().publications.remove(&sandbox);
+        self.tidy(writer, sandbox);
+    }
+
+    async fn open(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+        home: &Home,
+        publication: &mut Publication,
+        listeners: Vec<Listener>,
+    ) -> Result<(), AttachFailure> {
+        let sockets = self.sockets(writer, sandbox, home, &publication.mapping);
+        let spec = home.spec(publication.id, &publication.mapping, sockets);
+        let addresses = addresses(&listeners);
+        self.shared.attacher.publish(home.at(), spec, listeners).await?;
+        (publication.at, publication.addresses) = (Some(home.at()), addresses);
+        Ok(())
+    }
+
+    /// Takes a mapping out of service; gives its listeners, none if they are closed already.
+    async fn close(&self, publication: &Publication) -> Vec<Listener> {
+        let Some((network, _)) = publication.at else {
+            return Vec::new();
+        };
+        let closed = self
+            .shared
+            .attacher
+            .unpublish(network, publication.id, Connections::End);
+        closed.await.unwrap_or_else(|error| {
+            tracing::debug!(ports = %publication.mapping, %error, "closed already");
+            Vec::new()
+        })
+    }
+
+    /// The stock of sockets inside the container, for a mapping that needs one.
+    fn sockets(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+        home: &Home,
+        mapping: &PortMapping,
+    ) -> Option<Arc<NamespaceSockets>> {
+        if !writer.supplies.contains_key(&sandbox.id) {
+            if mapping.protocol != Transport::Tcp {
+                return None;
+            }
+            let supply = Supply::start(
+                &sandbox.name,
+                target(&sandbox.namespace),
+                &home.endpoint,
+                Arc::clone(&self.shared.attacher),
+            );
+            writer.supplies.insert(sandbox.id, supply);
+        }
+        writer.supplies.get(&sandbox.id).map(Supply::sockets)
+    }
+
+    /// Drops the stock of sockets inside the container if no mapping needs it: sockets keep the namespace alive.
+    pub(super) fn tidy(&self, writer: &mut Writer, sandbox: SandboxId) {
+        let needs = |publication: &Publication| {
+            publication.at.is_some() && publication.mapping.protocol == Transport::Tcp
+        };
+        if !self.read(|state| state.publications_of(sandbox).iter().any(needs)) {
+            writer.supplies.remove(&sandbox);
+        }
+    }
+}
+
+impl Writer {
+    pub(super) fn next_mapping(&mut self) -> MappingId {
+        self.last_mapping += 1;
+        MappingId(self.last_mapping)
+    }
+
+    /// Gives the host's ports of these mappings back.
+    pub(super) fn release_ports(&self, mappings: &[PortMapping]) {
+        let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
+        mappings.iter().for_each(|mapping| ports.release(mapping));
+    }
+
+    /// Works on the host's ports where waiting is allowed: thousands of sockets take a while.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut HostPorts) -> T + Send + 'static,
+    ) -> Result<T, AttachFailure> {
+        let ports = Arc::clone(&self.ports);
+        let work = move || work(&mut ports.lock().unwrap_or_else(PoisonError::into_inner));
+        Ok(tokio::task::spawn_blocking(work).await?)
+    }
+}
+
+fn failure(sandbox: &Sandbox, home: &Home, error: PublishFailure) -> ControlError {
+    ControlError::Publish {
+        sandbox: sandbox.name.clone(),
+        endpoint: home.endpoint.id,
+        error,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,257 @@
+//! Supplying the packet loops with sockets inside of containers.
+//!
+//! A [`NamespaceSockets`] is taken from by packet loops, which must not wait; what they take is replaced by a task
+//! here, by an attach process for each delivery. A delivery is small at first and doubles as long as orders follow each
+//! other closely; when there are none for a while it is small again, and what is left over is closed.
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, task::AbortHandle, time};
+use vswitch_proxy::publish::{NamespaceSockets, SocketKind};
+
+use super::Attacher;
+use crate::{
+    io::{attach::SocketCounts, netns::NetnsTarget},
+    model::Endpoint,
+};
+
+/// The stock of one container, and the task that refills it until this is dropped.
+#[derive(Debug)]
+pub(super) struct Supply {
+    sockets: Arc<NamespaceSockets>,
+    task: AbortHandle,
+}
+
+impl Supply {
+    /// Begins with a first delivery of the kinds that the endpoint has addresses for.
+    pub(super) fn start(
+        sandbox: &str,
+        target: NetnsTarget,
+        endpoint: &Endpoint,
+        attacher: Arc<dyn Attacher>,
+    ) -> Self {
+        let orders = Arc::new(Notify::new());
+        let bell = Arc::clone(&orders);
+        let sockets = Arc::new(NamespaceSockets::new(move || bell.notify_one()));
+        orders.notify_one();
+        let delivery = Delivery {
+            sandbox: sandbox.to_owned(),
+            target,
+            attacher,
+            sockets: Arc::downgrade(&sockets),
+            levels: Levels::new(endpoint.ipv4.is_some(), endpoint.ipv6.is_some()),
+        };
+        let task = tokio::spawn(delivery.run(orders)).abort_handle();
+        Self { sockets, task }
+    }
+
+    pub(super) fn sockets(&self) -> Arc<NamespaceSockets> {
+        Arc::clone(&self.sockets)
+    }
+}
+
+impl Drop for Supply {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+struct Delivery {
+    sandbox: String,
+    target: NetnsTarget,
+    attacher: Arc<dyn Attacher>,
+    /// Whoever holds the stock keeps the container's namespace alive.
+    sockets: Weak<NamespaceSockets>,
+    levels: Levels,
+}
+
+impl Delivery {
+    async fn run(mut self, orders: Arc<Notify>) {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            if self.levels.are_lowest() {
+                orders.notified().await;
+            } else if time::timeout(IDLE, orders.notified()).await.is_err() {
+                let Some(sockets) = self.sockets.upgrade() else {
+                    return;
+                };
+                self.levels.lower(&sockets);
+                continue;
+            }
+            match self.deliver().await {
+                Delivered::Done => pause = FIRST_PAUSE,
+                Delivered::Failed => {
+                    // Clients on the host are relayed meanwhile, which works without.
+                    time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Delivered::Unwanted => return,
+            }
+            if let Some(sockets) = self.sockets.upgrade() {
+                sockets.finish_order();
+            }
+        }
+    }
+
+    async fn deliver(&mut self) -> Delivered {
+        let Some(wanted) = self
+            .sockets
+            .upgrade()
+            .map(|sockets| self.levels.order(Instant::now(), |kind| sockets.count(kind)))
+        else {
+            return Delivered::Unwanted;
+        };
+        let counts = SocketCounts {
+            tcp_v4: wanted[0],
+            tcp_v6: wanted[1],
+            udp_v4: wanted[2],
+            udp_v6: wanted[3],
+        };
+        let made = self.attacher.make_sockets(self.target.clone(), counts).await;
+        let mut made = match made {
+            Ok(made) => made.into_iter(),
+            Err(error) => {
+                tracing::warn!(
+                    sandbox = self.sandbox,
+                    %error,
+                    "cannot make sockets in the container; local clients of its ports are relayed"
+                );
+                return Delivered::Failed;
+            }
+        };
+        let Some(sockets) = self.sockets.upgrade() else {
+            return Delivered::Unwanted;
+        };
+        for (kind, count) in KINDS.into_iter().zip(wanted) {
+            sockets.put(kind, made.by_ref().take(count.into()).collect());
+        }
+        Delivered::Done
+    }
+}
+
+enum Delivered {
+    Done,
+    Failed,
+    /// The stock is gone.
+    Unwanted,
+}
+
+/// How many of each kind there shall be after a delivery, by place in [`KINDS`].
+#[derive(Debug)]
+struct Levels {
+    lowest: [u8; 4],
+    now: [u8; 4],
+    ordered: Option<Instant>,
+}
+
+impl Levels {
+    fn new(has_v4: bool, has_v6: bool) -> Self {
+        let [v4, v6] = [has_v4, has_v6].map(u8::from);
+        let lowest = [FEW_TCP * v4, FEW_TCP * v6, FEW_UDP * v4, FEW_UDP * v6];
+        Self {
+            lowest,
+            now: lowest,
+            ordered: None,
+        }
+    }
+
+    /// How many to deliver where there are `count` of a kind now.
+    fn order(&mut self, now: Instant, count: impl Fn(SocketKind) -> usize) -> [u8; 4] {
+        let follows = self
+            .ordered
+            .replace(now)
+            .is_some_and(|last| now.duration_since(last) < CLOSE);
+        let mut room = MOST;
+        let mut wanted = [0; 4];
+        for (index, kind) in KINDS.into_iter().enumerate() {
+            let present = u8::try_from(count(kind)).unwrap_or(u8::MAX);
+            let level = &mut self.now[index];
+            if follows && usize::from(present) < NamespaceSockets::LOW {
+                *level = level.saturating_mul(2).min(MOST);
+            }
+            wanted[index] = level.saturating_sub(present).min(room);
+            room -= wanted[index];
+        }
+        wanted
+    }
+
+    fn are_lowest(&self) -> bool {
+        self.now == self.lowest
+    }
+
+    /// Closes what the lowest levels do without.
+    fn lower(&mut self, sockets: &NamespaceSockets) {
+        self.now = self.lowest;
+        for (kind, level) in KINDS.into_iter().zip(self.now) {
+            sockets.shrink(kind, level.into());
+        }
+    }
+}
+
+/// In the order of [`SocketCounts`]' fields.
+const KINDS: [SocketKind; 4] = [
+    SocketKind::TcpV4,
+    SocketKind::TcpV6,
+    SocketKind::UdpV4,
+    SocketKind::UdpV6,
+];
+
+/// What an idle container keeps of a kind: enough for the first clients until the next delivery, some
+/// milliseconds later.
+const FEW_TCP: u8 = 16;
+const FEW_UDP: u8 = 4;
+/// One delivery: a little less than a message has room for ([`SocketCounts::MAX`]).
+const MOST: u8 = 240;
+/// Orders that follow each other within this time are answered with more.
+const CLOSE: Duration = Duration::from_secs(1);
+/// After this time without an order there are as few as in the beginning.
+const IDLE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
+/// Between a failed delivery and the next; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 2000 });
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deliveries_grow_while_orders_follow_closely() {
+        let mut levels = Levels::new(true, false);
+        let start = Instant::now();
+        assert_eq!(levels.order(start, |_| 0), [16, 0, 4, 0]);
+        let taken = |kind| match kind {
+            SocketKind::TcpV4 => 3,
+            SocketKind::UdpV4 => 4,
+            SocketKind::TcpV6 | SocketKind::UdpV6 => 0,
+        };
+        let soon = Duration::from_millis(100);
+        assert_eq!(levels.order(start + soon, taken), [29, 0, 0, 0]);
+        assert!(!levels.are_lowest());
+        for round in 2..8 {
+            levels.order(start + soon * round, taken);
+        }
+        assert_eq!(levels.order(start + soon * 8, taken), [237, 0, 0, 0]);
+        let later = start + Duration::from_secs(30);
+        assert_eq!(
+            levels.order(later, taken),
+            [237, 0, 0, 0],
+            "it is lowered by time alone"
+        );
+        levels.lower(&NamespaceSockets::new(|| {}));
+        assert_eq!(levels.order(later + CLOSE, taken), [13, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_delivery_fits_one_message() {
+        let mut levels = Levels::new(true, true);
+        let start = Instant::now();
+        for round in 0..20 {
+            let wanted = levels.order(start + Duration::from_millis(round), |_| 0);
+            let total: usize = wanted.map(usize::from).iter().sum();
+            assert!(total <= SocketCounts::MAX.min(MOST.into()), "{wanted:?}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Published ports when sandboxes, networks, ports and the daemon come and go.
+
+use super::{FAR, GATEWAYS, HOST, INNER, LOOPBACK, OPEN, OUTER, Scene, at};
+use crate::support::{
+    agent::{Service, Transport},
+    daemon::PATIENCE,
+    outside::{Outside, Place, Privilege},
+    within,
+};
+
+#[test]
+fn ports_of_a_running_sandbox_come_and_go() {
+    let Some(scene) = Scene::new("") else { return };
+    let _server = scene.introduce("web", 2);
+    let to = at(HOST[0], OUTER);
+    assert_eq!(scene.reach(Place::Far, to), "ConnectionRefused");
+    assert_eq!(
+        scene
+            .daemon
+            .ok("publish web -p 8080-8081:7000-7001 -p 8080:7000/udp"),
+        "7000/tcp -> 0.0.0.0:8080\n7000/tcp -> [::]:8080\n7000/udp -> 0.0.0.0:8080\n7000/udp -> [::]:8080\n\
+         7001/tcp -> 0.0.0.0:8081\n7001/tcp -> [::]:8081\n"
+    );
+    for transport in [Transport::Tcp, Transport::Udp] {
+        assert_eq!(scene.visit(Place::Far, to, transport), format!("itself {INNER}"));
+    }
+    // A part of a range, by the container's port.
+    assert_eq!(scene.daemon.ok("unpublish web 7000"), "");
+    assert_eq!(scene.reach(Place::Far, to), "ConnectionRefused");
+    let seen = scene.visit(Place::Far, to, Transport::Udp);
+    assert_eq!(seen, format!("itself {INNER}"));
+    let next = at(HOST[1], OUTER + 1);
+    assert_eq!(scene.visit(Place::Far, next, Transport::Tcp), "itself 7001");
+    assert_eq!(
+        scene.daemon.ok("port web"),
+        "7000/udp -> 0.0.0.0:8080\n7000/udp -> [::]:8080\n7001/tcp -> 0.0.0.0:8081\n7001/tcp -> [::]:8081\n"
+    );
+    // What has been taken back can be given again.
+    scene.daemon.ok("publish web -p 8080:7001");
+    assert_eq!(scene.visit(Place::Far, to, Transport::Tcp), "itself 7001");
+    scene.daemon.ok("unpublish web 8080:7001 8081:7001 8080:7000/udp");
+    assert_eq!(scene.daemon.ok("port web"), "");
+    assert_eq!(scene.reach(Place::Far, next), "ConnectionRefused");
+}
+
+#[test]
+fn connections_outlive_their_port_unless_they_are_to_be_closed() {
+    for (close, last) in [
+        ("", &["alive"][..]),
+        ("--close", &["ConnectionReset", "BrokenPipe"]),
+    ] {
+        let Some(scene) = Scene::new("-p 8080:7000") else {
+            return;
+        };
+        let _server = scene.serve(Service::Echo);
+        let held = [
+            scene.hold(Place::Far, at(HOST[0], OUTER)),
+            scene.hold(Place::Far, at(HOST[1], OUTER)),
+            scene.hold(Place::Host, at(LOOPBACK[0], OUTER)),
+        ];
+        scene.daemon.ok(&format!("unpublish web {close} 7000"));
+        assert_eq!(scene.reach(Place::Far, at(HOST[0], OUTER)), "ConnectionRefused");
+        for agent in held {
+            let word = agent.last_word();
+            assert!(last.contains(&&*word), "{close}: {word}");
+        }
+    }
+}
+
+#[test]
+fn p3_a_free_port_is_the_same_on_all_addresses() {
+    let Some(mut scene) = Scene::new("-p 7000 -p 7000/udp") else {
+        return;
+    };
+    let _server = scene.introduce("web", 1);
+    for (protocol, transport) in [("tcp", Transport::Tcp), ("udp", Transport::Udp)] {
+        let text = scene.daemon.ok(&format!("port web 7000/{protocol}"));
+        let lines: Vec<&str> = text.lines().collect();
+        let port: u16 = lines[0]
+            .strip_prefix("0.0.0.0:")
+            .and_then(|port| port.parse().ok())
+            .unwrap_or_else(|| panic!("{text}"));
+        assert_eq!(lines[1..], [format!("[::]:{port}")]);
+        for to in HOST {
+            let seen = scene.visit(Place::Far, at(to, port), transport);
+            assert_eq!(seen, format!("itself {INNER}"));
+        }
+    }
+    // The first of a range that is free.
+    scene.daemon.run("one", "--network lan -p 9000-9001:7000");
+    scene.daemon.run("two", "--network lan -p 9000-9001:7000");
+    assert_eq!(
+        scene.daemon.ok("port two"),
+        "7000/tcp -> 0.0.0.0:9001\n7000/tcp -> [::]:9001\n"
+    );
+    let outcome = scene.daemon.try_run("three", "--network lan -p 9000-9001:7000");
+    assert!(outcome.stderr.contains("all ports are allocated"), "{outcome:?}");
+}
+
+#[test]
+fn p12_ports_outlive_the_daemon() {
+    let Some(mut scene) = Scene::new(&format!("{OPEN} -p 7000 -p 127.0.0.1:8081:7000,max-conns=7")) else {
+        return;
+    };
+    let _server = scene.introduce("web", 1);
+    let before = scene.daemon.ok("port web");
+    assert_eq!(before.lines().count(), 7, "{before}");
+    let rules = |scene: &Scene| {
+        let table = scene.daemon.ok("port --counters web");
+        table.matches("max-conns=7").count()
+    };
+    assert_eq!(rules(&scene), 1);
+    scene.daemon.kill9();
+    assert_eq!(scene.reach(Place::Far, at(HOST[0], OUTER)), "ConnectionRefused");
+    scene.daemon.restart();
+    assert_eq!(scene.daemon.ok("port web"), before);
+    assert_eq!(rules(&scene), 1);
+    for transport in [Transport::Tcp, Transport::Udp] {
+        let seen = scene.visit(Place::Far, at(HOST[0], OUTER), transport);
+        assert_eq!(seen, format!("itself {INNER}"));
+    }
+    let seen = scene.visit(Place::Host, at(LOOPBACK[0], OUTER + 1), Transport::Tcp);
+    assert!(seen.ends_with(&format!(" {INNER}")), "{seen}");
+}
+
+#[test]
+fn p11_ports_of_a_sandbox_that_ends_can_be_published_again_at_once() {
+    let Some(mut scene) = Scene::new(OPEN) else { return };
+    let _server = scene.serve(Service::CloseFirst);
+    let held = scene.reach(Place::Far, at(HOST[0], OUTER));
+    assert_eq!(held, "connected");
+    scene.daemon.kill_sandbox("web");
+    within(PATIENCE, "it is forgotten", || scene.daemon.ps().is_empty());
+    assert_eq!(scene.reach(Place::Far, at(HOST[0], OUTER)), "ConnectionRefused");
+    scene.daemon.run(
+        "web",
+        &format!("--network lan --ip 10.90.0.2 --ip6 fd90::2 {OPEN}"),
+    );
+    let _server = scene.introduce("web", 1);
+    let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
+    assert_eq!(seen, format!("itself {INNER}"));
+}
+
+#[test]
+fn ports_move_to_the_network_that_is_left() {
+    let Some(scene) = Scene::new(OPEN) else { return };
+    scene
+        .daemon
+        .ok("network create --subnet 10.91.0.0/24 --ipv6 --subnet fd91::/64 other");
+    scene.daemon.ok("network connect other web");
+    let _server = scene.introduce("web", 1);
+    scene.daemon.ok("network disconnect lan web");
+    assert!(
+        scene.daemon.ok("port").contains("web       other "),
+        "{}",
+        scene.daemon.ok("port")
+    );
+    for to in HOST {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            let seen = scene.visit(Place::Far, at(to, OUTER), transport);
+            // Its default route may be gone with the first network; then clients are shown as the gateway.
+            assert!(seen.ends_with(&format!(" {INNER}")), "{to} {transport:?}: {seen}");
+        }
+    }
+    // Off its last network the host's ports are held, and lead nowhere.
+    scene.daemon.ok("network disconnect other web");
+    assert_ne!(
+        scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp),
+        format!("itself {INNER}")
+    );
+    scene
+        .daemon
+        .ok("network connect --ip 10.90.0.2 --ip6 fd90::2 lan web");
+    let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
+    assert!(seen.ends_with(&format!(" {INNER}")), "{seen}");
+}
+
+#[test]
+fn ports_of_an_internal_network_have_no_gateway_to_come_by() {
+    let Some(mut scene) = Scene::new("") else { return };
+    scene
+        .daemon
+        .ok("network create --internal --subnet 10.92.0.0/24 inner");
+    scene.daemon.run("hidden", "--network inner -p 8080:7000");
+    let _server = scene.introduce("hidden", 1);
+    // Docker publishes nothing for internal networks; whatever we do, nobody outside gets in unseen.
+    let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
+    assert!(
+        !seen.starts_with("itself"),
+        "{seen}, though its answers to {} do not come to {}",
+        FAR[0],
+        GATEWAYS[0]
+    );
+}
+
+#[test]
+fn p18_a_socket_that_the_service_manager_has_bound_is_published() {
+    let Some(outside) = Outside::with(Privilege::None) else {
+        return;
+    };
+    let low = at([0, 0, 0, 0].into(), 80);
+    let Some(daemon) = outside.activated_daemon(low) else {
+        return;
+    };
+    let mut scene = Scene::with(outside, daemon, "-p 0.0.0.0:80:7000");
+    let _server = scene.introduce("web", 1);
+    let seen = scene.visit(Place::Far, at(HOST[0], 80), Transport::Tcp);
+    assert_eq!(seen, format!("itself {INNER}"));
+    // It is the daemon's when nothing is published on it, and can be published again.
+    scene.daemon.ok("unpublish web 7000");
+    scene.daemon.ok("publish web -p 0.0.0.0:80:7000");
+    let seen = scene.visit(Place::Far, at(HOST[0], 80), Transport::Tcp);
+    assert_eq!(seen, format!("itself {INNER}"));
+    let outcome = scene.daemon.try_run("other", "--network lan -p 0.0.0.0:80:7000");
+    assert!(
+        outcome.stderr.contains("port is already allocated"),
+        "{outcome:?}"
+    );
+}
