@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -216,6 +217,18 @@ impl Relay {
 }
 
 impl Splices {
+    /// Counts a mapping's splices to these ports of the container as another mapping's; how many they are.
+    pub(super) fn part(&mut self, of: MappingId, ports: &RangeInclusive<u16>, apart: MappingId) -> usize {
+        let mut moved = 0;
+        for place in self.places.iter_mut().flatten() {
+            if place.mapping == of && ports.contains(&place.container.port()) {
+                place.mapping = apart;
+                moved += 1;
+            }
+        }
+        moved
+    }
+
     fn place_mut(&mut self, id: SpliceId) -> Option<&mut Place> {
         self.places.get_mut(id.0 as usize)?.as_mut()
     }

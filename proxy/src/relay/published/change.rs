@@ -1,6 +1,6 @@
 //! Changes of a mapping in service that nobody's connection notices.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, sync::Arc};
 
 use super::{Counters, Mapping, Relay};
 use crate::{
@@ -33,6 +33,7 @@ impl Relay {
         spec.id = apart;
         let doors = &mut published.listeners;
         let mut moved = Vec::new();
+        let hairpins = Arc::default();
         mapping.listeners.retain(|&listener| {
             let door = doors.get_mut(listener.0 as usize).and_then(Option::as_mut);
             let Some(door) = door.filter(|door| ports.contains(&door.container_port)) else {
@@ -42,7 +43,7 @@ impl Relay {
             let known = &self.config.published;
             let place = (door.bound, door.container_port);
             // The new entry first, so that callers always find one.
-            known.insert(apart, spec.protocol, place, &spec.backend);
+            known.insert(&spec, place, &hairpins);
             known.remove(id, spec.protocol, door.bound);
             moved.push(listener);
             false
@@ -52,7 +53,8 @@ impl Relay {
             .iter()
             .filter(|(_, flow)| flow.mapping == Some(id) && ports.contains(&flow.tuple.container.port()));
         let flows: Vec<FlowId> = of_ports.map(|(id, _)| id).collect();
-        let active = flows.len() as u32;
+        let splices = self.splices.part(id, &ports, apart);
+        let active = (flows.len() + splices) as u32;
         for flow in flows {
             if let Some(flow) = self.flows.get_mut(flow) {
                 flow.mapping = Some(apart);
@@ -66,6 +68,7 @@ impl Relay {
             active,
             rate,
             counters: Counters::default(),
+            hairpins,
         };
         published.mappings.insert(apart, part);
         true
