@@ -76,6 +76,8 @@ pub struct Limits {
     pub flows: usize,
     /// Flows of one container (DESIGN §9).
     pub flows_per_endpoint: usize,
+    /// Flows of one container that are clients of its published ports: the rest is for what it begins itself.
+    pub clients_per_endpoint: usize,
     /// TCP connections of the network that wait for the host's connect (R-LIM-1).
     pub pending: usize,
     /// The same of one container (R-LIM-1).
@@ -100,6 +102,7 @@ impl Limits {
         Self {
             flows: 65_536,
             flows_per_endpoint: 16_384,
+            clients_per_endpoint: 12_288,
             pending: 1024,
             pending_per_endpoint: 256,
             initiating_per_endpoint: 1024,

@@ -157,4 +157,4 @@ pub(crate) const SLOTS: Slots = Slots {
 pub(crate) const ERRORS_AT_ONCE: usize = 16;
 /// Together with [`ERRORS_AT_ONCE`] more entries than the default receive buffer (`rmem_default`, 212 992 bytes)
 /// has room for, at the least 768 bytes that each takes of it.
-pub(crate) const ERROR_BATCHES: usize = 20;
+const ERROR_BATCHES: usize = 20;

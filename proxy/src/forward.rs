@@ -91,7 +91,7 @@ impl Forwarder {
         let registry = poll.registry();
         registry.register(&mut SourceFd(&stops.as_raw_fd()), STOPS, Interest::READABLE)?;
         let service = match order.protocol {
-            Protocol::Tcp => Service::Tcp(Streams::new(listener, order.container)),
+            Protocol::Tcp => Service::Tcp(Box::new(Streams::new(listener, order.container))),
             Protocol::Udp => Service::Udp(Box::new(Datagrams::new(listener, order.container)?)),
         };
         registry.register(&mut SourceFd(&listener_fd), DOOR, Interest::READABLE)?;
@@ -141,7 +141,7 @@ pub enum StartError {
 
 #[derive(Debug)]
 enum Service {
-    Tcp(Streams),
+    Tcp(Box<Streams>),
     Udp(Box<Datagrams>),
 }
 

@@ -16,7 +16,8 @@ pub struct FlowView {
     pub container: SocketAddr,
     /// The other end as the container addresses it.
     pub remote: SocketAddr,
-    /// The other end as the host reaches it, where that differs: the host itself or its resolver.
+    /// The other end as the host reaches it, where that differs: the host itself or its resolver. Of a client of a
+    /// published UDP port, the host's end, which it has addressed.
     pub target: Option<SocketAddr>,
     /// Payload bytes from the container that the host has taken.
     pub sent: u64,

@@ -13,6 +13,7 @@ mod admission;
 mod counters;
 mod datagram;
 mod deadlines;
+mod flow;
 mod host;
 mod inbound;
 mod published;
@@ -27,40 +28,34 @@ mod time_wait;
 use std::{
     collections::{VecDeque, hash_map::RandomState},
     hash::BuildHasher,
-    net::{IpAddr, SocketAddr},
-    os::fd::{AsFd, AsRawFd, RawFd},
+    net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use mio::Interest;
-use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal, Stations};
+use vswitch_wire::{EthernetHeader, IpProtocol, MacAddr, Malformed, Offload, Refusal};
 
 use crate::{
-    FlowId, Hop, Link, Outbound, Path, Scratch, SocketId,
-    activity::Activity,
+    FlowId, Hop, Link, Outbound, Scratch, SocketId,
     allowance::Allowance,
-    config::{Denial, Lease, RelayConfig, Timeouts},
+    config::{Denial, RelayConfig},
     datagram::{Counters as DatagramCounters, FragmentIds},
-    echo::EchoFlow,
     link::SocketRole,
     listing::FlowView,
     payload::Packet,
-    publish::MappingId,
     reassembly::{Assembly, Reassembly},
     resolvers::Resolvers,
-    stream::TcpFlow,
     tcp::EarlyBudget,
-    udp::UdpFlow,
 };
 
 use counters::Counters;
 use deadlines::Deadlines;
+use flow::{Flow, Kind, Pending};
 use host::Host;
 use published::Published;
-use sessions::{Sessions, UdpSession};
+use sessions::Sessions;
 use splices::Splices;
-use table::{Keyed, Shares, Table, Tuple};
+use table::{Shares, Table, Tuple};
 use target::{Refused, Target, Wish};
 use tcp::Owed;
 use time_wait::TimeWait;
@@ -98,53 +93,6 @@ pub struct Relay {
     /// Key and start of the clock of initial sequence numbers.
     secret: RandomState,
     epoch: Instant,
-}
-
-/// One flow.
-#[derive(Debug)]
-struct Flow {
-    tuple: Tuple,
-    station: MacAddr,
-    /// Where the host socket leads if not to the tuple's other end.
-    target: Option<SocketAddr>,
-    /// Whether that is a resolver of the host, in whose place another may come.
-    is_query: bool,
-    began: Instant,
-    /// Whose answer it counts as waiting for.
-    pending: Pending,
-    /// Waits in [`Relay::unflushed`] and [`Relay::turns`].
-    unflushed: bool,
-    turn: bool,
-    /// Place among its container's flows that may be ended to make room.
-    evictable_place: Option<usize>,
-    /// The mapping that it came in by; `None` if the container began it.
-    mapping: Option<MappingId>,
-    kind: Kind,
-    /// `None` for a client of a published UDP port, which has no socket of its own.
-    _descriptor: Option<Lease>,
-}
-
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most flows are TCP's, and a box would cost a cache miss per segment"
-)]
-enum Kind {
-    Echo(EchoFlow),
-    Session(UdpSession),
-    Tcp(TcpFlow),
-    Udp(UdpFlow),
-}
-
-/// Whose answer a connection waits for before it is one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pending {
-    /// The container's: it is a client's of a published port.
-    Container,
-    /// The host's connect.
-    Host,
-    /// Nobody's.
-    No,
 }
 
 /// How a packet came, beside what it is.
@@ -525,125 +473,6 @@ enum Answer {
     None,
     Refusal(Refusal),
     Reset,
-}
-
-impl Keyed for Flow {
-    fn tuple(&self) -> &Tuple {
-        &self.tuple
-    }
-}
-
-impl Flow {
-    /// The gateway's address of the flow's version.
-    fn gateway(&self, config: &RelayConfig) -> IpAddr {
-        let remote = self.tuple.remote.ip();
-        let mut gateways = config.gateways.iter();
-        let own = gateways.find(|gateway| gateway.is_ipv4() == remote.is_ipv4());
-        own.copied().unwrap_or(match remote {
-            IpAddr::V6(_) => IpAddr::V6(config.gateway_mac.link_local()),
-            remote => remote,
-        })
-    }
-
-    fn path(&self, config: &RelayConfig) -> Path {
-        Path {
-            container: self.tuple.container,
-            remote: self.tuple.remote,
-            stations: Stations {
-                src: config.gateway_mac,
-                dst: self.station,
-            },
-            mtu: config.mtu,
-        }
-    }
-
-    /// Its socket, if it has one of its own, and what of it is of interest.
-    fn socket(&self) -> Option<(RawFd, Interest)> {
-        Some(match &self.kind {
-            // Every datagram that leaves would make a socket writable anew.
-            Kind::Echo(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
-            Kind::Udp(flow) => (flow.as_fd().as_raw_fd(), Interest::READABLE),
-            Kind::Tcp(flow) => (
-                flow.socket.as_fd().as_raw_fd(),
-                Interest::READABLE | Interest::WRITABLE,
-            ),
-            Kind::Session(_) => return None,
-        })
-    }
-
-    fn session_mut(&mut self) -> Option<&mut UdpSession> {
-        match &mut self.kind {
-            Kind::Session(session) => Some(session),
-            Kind::Echo(_) | Kind::Tcp(_) | Kind::Udp(_) => None,
-        }
-    }
-
-    fn deadline(&self, timeouts: &Timeouts) -> Instant {
-        match &self.kind {
-            Kind::Echo(flow) => flow.deadline(timeouts),
-            Kind::Session(session) => session.deadline(timeouts),
-            Kind::Tcp(flow) => flow.connection.poll_timeout(),
-            Kind::Udp(flow) => flow.deadline(timeouts),
-        }
-    }
-
-    /// Whether it may be ended to make room: not TCP's, whose ends would have to be told.
-    fn is_evictable(&self) -> bool {
-        !matches!(self.kind, Kind::Tcp(_))
-    }
-
-    /// How little the flow is missed: without an answer, then idle for long.
-    fn dispensability(&self, now: Instant) -> Option<(bool, Duration)> {
-        let activity = match &self.kind {
-            Kind::Echo(flow) => flow.activity(),
-            Kind::Session(session) => session.activity(),
-            Kind::Tcp(_) => return None,
-            Kind::Udp(flow) => flow.activity(),
-        };
-        Some((activity.is_one_way, now.saturating_duration_since(activity.last)))
-    }
-
-    fn outstanding_queries(&self) -> usize {
-        match &self.kind {
-            Kind::Udp(flow) => flow.outstanding_queries(),
-            Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => 0,
-        }
-    }
-
-    fn view(&self, now: Instant, timeouts: &Timeouts) -> FlowView {
-        let of_datagrams = |activity: &Activity, expires| {
-            let moved = (activity.sent, activity.received);
-            (activity.state(), moved, activity.last, expires)
-        };
-        let (state, (sent, received), active, expires) = match &self.kind {
-            Kind::Echo(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
-            Kind::Session(session) => of_datagrams(session.activity(), session.deadline(timeouts)),
-            Kind::Udp(flow) => of_datagrams(flow.activity(), flow.deadline(timeouts)),
-            Kind::Tcp(flow) => (
-                flow.connection.state_name(),
-                flow.connection.bytes(),
-                flow.connection.active(),
-                flow.connection.expires_at(),
-            ),
-        };
-        FlowView {
-            endpoint: self.tuple.endpoint,
-            protocol: self.tuple.protocol,
-            state,
-            container: self.tuple.container,
-            remote: self.tuple.remote,
-            target: match &self.kind {
-                // It may be another resolver by now.
-                Kind::Udp(flow) => self.target.map(|_| flow.target()),
-                Kind::Echo(_) | Kind::Session(_) | Kind::Tcp(_) => self.target,
-            },
-            sent,
-            received,
-            age: now.saturating_duration_since(self.began),
-            idle: now.saturating_duration_since(active),
-            timeout: expires.saturating_duration_since(now),
-        }
-    }
 }
 
 impl Drop for Relay {

@@ -9,6 +9,7 @@ mod container_death;
 mod dataplane;
 mod demo;
 mod docker;
+mod dockerd;
 mod hostile_neighbour;
 mod idle;
 mod isolation;

@@ -14,6 +14,7 @@ fn r_udp_4_answers_leave_from_the_address_that_was_asked() {
         (IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from([127, 0, 0, 2])),
         ([127, 0, 0, 3].into(), [127, 0, 0, 3].into()),
         (Ipv6Addr::UNSPECIFIED.into(), Ipv6Addr::LOCALHOST.into()),
+        (Ipv6Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()),
     ] {
         let Some(server) = server(bound) else { continue };
         exchange(&server, asked);
@@ -88,16 +89,51 @@ fn r_udp_7_an_error_names_both_ends() {
     }
 }
 
+#[test]
+fn r_udp_4_a_link_local_address_has_its_interface() {
+    let (Some((address, interface)), Some(server)) = (link_local(), server(Ipv6Addr::UNSPECIFIED.into()))
+    else {
+        println!("skipped: no interface has a link-local address");
+        return;
+    };
+    let port = server.local_addr().expect("an address").port();
+    let client = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)).expect("a socket");
+    let asked = SocketAddrV6::new(address, port, 0, interface);
+    client.connect(asked).expect("connected");
+    let ends = exchange_with(&server, &client);
+    assert_eq!(
+        (ends.local.address, ends.local.interface),
+        (address.into(), interface)
+    );
+    assert!(matches!(ends.peer, SocketAddr::V6(peer) if peer.scope_id() == interface));
+}
+
+/// A link-local address that is ready, and the index of its interface (proc(5), `/proc/net/if_inet6`).
+fn link_local() -> Option<(Ipv6Addr, u32)> {
+    let table = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    table.lines().find_map(|line| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let address = Ipv6Addr::from_bits(u128::from_str_radix(words.first()?, 16).ok()?);
+        let interface = u32::from_str_radix(words.get(1)?, 16).ok()?;
+        address.is_unicast_link_local().then_some((address, interface))
+    })
+}
+
 fn exchange(server: &UdpSocket, asked: IpAddr) {
     let client = client(server, asked);
+    let ends = exchange_with(server, &client);
+    assert_eq!(ends.peer, client.local_addr().expect("an address"));
+    assert_eq!(ends.local.address, asked);
+}
+
+/// A question and answers to it; its ends.
+fn exchange_with(server: &UdpSocket, client: &UdpSocket) -> Ends {
     client.send(b"question").expect("sent");
     wait_ready(server);
     let mut buffer = [0; 16];
     let (len, ends) = shared(server).receive(&mut buffer).expect("a datagram");
     let ends = ends.expect("its ends");
     assert_eq!(&buffer[..len], b"question");
-    assert_eq!(ends.peer, client.local_addr().expect("an address"));
-    assert_eq!(ends.local.address, asked);
     // Each way of sending; the client is connected and takes nothing from elsewhere.
     let shared = shared(server);
     assert_eq!(shared.send(b"answer", &ends).expect("sent"), 6);
@@ -105,7 +141,7 @@ fn exchange(server: &UdpSocket, asked: IpAddr) {
     assert_eq!(shared.send_segments(b"aabbc", 2, &ends).expect("sent"), 5);
     assert_eq!(shared.send_many(b"ddeef", 2, &ends).expect("sent"), 5);
     for expected in ["answer", "", "aa", "bb", "c", "dd", "ee", "f"] {
-        wait_ready(&client);
+        wait_ready(client);
         let len = client.recv(&mut buffer).expect("an answer");
         assert_eq!(&buffer[..len], expected.as_bytes());
     }
@@ -114,6 +150,7 @@ fn exchange(server: &UdpSocket, asked: IpAddr) {
             .receive(&mut buffer)
             .is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     );
+    ends
 }
 
 fn shared(socket: &UdpSocket) -> SharedSocket<'_> {
@@ -124,12 +161,12 @@ fn shared(socket: &UdpSocket) -> SharedSocket<'_> {
     SharedSocket::new(socket.as_fd(), version)
 }
 
-/// A prepared socket, which takes both versions if it is of IPv6; `None` where the host has no IPv6.
+/// A prepared socket, which takes both versions if it is bound to `[::]`; `None` where the host has no IPv6.
 fn server(bound: IpAddr) -> Option<UdpSocket> {
     let address = SocketAddr::new(bound, 0);
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM.nonblocking(), None).ok()?;
     if bound.is_ipv6() {
-        socket.set_only_v6(false).expect("IPV6_V6ONLY");
+        socket.set_only_v6(!bound.is_unspecified()).expect("IPV6_V6ONLY");
     }
     if socket.bind(&address.into()).is_err() {
         println!("skipped: {bound} is not here");

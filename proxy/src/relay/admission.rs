@@ -24,30 +24,57 @@ impl Relay {
     /// A descriptor for another flow of the container. While they are scarce, a container has no more flows than
     /// eight times what is left for all (R-LIM-2), and its own idle ones make room first.
     pub(super) fn lease(&mut self, now: Instant, endpoint: u32) -> Option<Lease> {
-        let left = self.config.limits.descriptors.left();
-        let is_over_share = self.shares.of(endpoint).flows >= SHARE * left;
-        let has_room = !is_over_share || self.evict(now, Some(endpoint)) || self.evict(now, None);
-        let lease = has_room.then(|| self.config.limits.descriptors.take()).flatten();
+        let may_have =
+            !self.is_over_share(endpoint) || self.evict(now, Some(endpoint)) || self.evict(now, None);
+        let lease = may_have.then(|| self.config.limits.descriptors.take()).flatten();
         self.counters.no_descriptor += u64::from(lease.is_none());
         lease
     }
 
+    /// The same for a client of a published port, for which no flow ends. The mapping counts those that find none.
+    pub(super) fn lease_for_client(&mut self, endpoint: u32) -> Option<Lease> {
+        let may_have = !self.is_over_share(endpoint);
+        may_have.then(|| self.config.limits.descriptors.take()).flatten()
+    }
+
+    fn is_over_share(&mut self, endpoint: u32) -> bool {
+        let left = self.config.limits.descriptors.left();
+        self.shares.of(endpoint).flows >= SHARE * left
+    }
+
     /// Makes sure that there is a place for another flow of the container, if need be by ending an idle one.
     pub(super) fn make_place(&mut self, now: Instant, endpoint: u32) -> bool {
+        let has_place = self.make_place_among(now, endpoint, |_| true);
+        self.counters.limit_flows += u64::from(!has_place);
+        has_place
+    }
+
+    /// The same for a client of a published port. Only other clients make room, and some places are never theirs:
+    /// however many come, the container can begin flows of its own. The mapping counts those that find none.
+    pub(super) fn make_place_for_client(&mut self, now: Instant, endpoint: u32) -> bool {
+        let is_of_client = |flow: &Flow| flow.mapping.is_some();
+        let is_crowded = self.shares.of(endpoint).clients >= self.config.limits.clients_per_endpoint;
+        let has_place = !is_crowded || self.evict_among(now, Some(endpoint), is_of_client);
+        has_place && self.make_place_among(now, endpoint, is_of_client)
+    }
+
+    fn make_place_among(&mut self, now: Instant, endpoint: u32, may_go: impl Fn(&Flow) -> bool) -> bool {
         let limits = &self.config.limits;
         let is_own_full = self.shares.of(endpoint).flows >= limits.flows_per_endpoint;
         let is_full = is_own_full || self.flows.len() >= limits.flows;
-        let has_place = !is_full || self.evict(now, is_own_full.then_some(endpoint));
-        self.counters.limit_flows += u64::from(!has_place);
-        has_place
+        !is_full || self.evict_among(now, is_own_full.then_some(endpoint), may_go)
     }
 
     /// Ends the flow that is missed least, if there is one: of one container if it is named, else of the one
     /// that has most of them.
     pub(super) fn evict(&mut self, now: Instant, endpoint: Option<u32>) -> bool {
+        self.evict_among(now, endpoint, |_| true)
+    }
+
+    fn evict_among(&mut self, now: Instant, endpoint: Option<u32>, may_go: impl Fn(&Flow) -> bool) -> bool {
         let flows = &self.flows;
         let ranked = self.shares.candidates(endpoint).filter_map(|id| {
-            let flow = flows.get(id)?;
+            let flow = flows.get(id).filter(|flow| may_go(flow))?;
             Some((flow.dispensability(now)?, id))
         });
         let victim = ranked.max_by(|(a, _), (b, _)| a.cmp(b)).map(|(_, id)| id);
@@ -80,6 +107,7 @@ impl Relay {
             Pending::No => {}
         }
         if let Some(mapping) = flow.mapping {
+            self.shares.of(flow.tuple.endpoint).clients += 1;
             self.published.count_in(mapping);
         }
         let (deadline, endpoint) = (flow.deadline(&self.config.timeouts), flow.tuple.endpoint);
@@ -100,6 +128,7 @@ impl Relay {
         self.sessions.remove(&flow.kind);
         self.count_answered(flow.tuple.endpoint, flow.pending);
         if let Some(mapping) = flow.mapping {
+            self.shares.of(flow.tuple.endpoint).clients -= 1;
             self.published.count_out(mapping);
         }
         self.deadlines.remove(id);

@@ -157,11 +157,11 @@ impl Relay {
             Some(shown) if has_room => self.free_tuple(endpoint, shown, client.address),
             _ => None,
         };
-        let (Some(tuple), true) = (tuple, self.make_place(now, endpoint)) else {
+        let Some(tuple) = tuple.filter(|_| self.make_place_for_client(now, endpoint)) else {
             self.count_turned_away(client.mapping);
             return Err(socket);
         };
-        let Some(descriptor) = self.lease(now, endpoint) else {
+        let Some(descriptor) = self.lease_for_client(endpoint) else {
             self.count_turned_away(client.mapping);
             return Err(socket);
         };
@@ -294,7 +294,7 @@ const ACCEPTED_AT_ONCE: u32 = 16;
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// Ports that are tried for a client whose own is taken. With half of all taken, one client in 2^64 finds none.
-const PORTS_TRIED: u32 = 64;
+pub(super) const PORTS_TRIED: u32 = 64;
 
 /// Below are the ports of services (RFC 6335 §6), whose use means privilege to some servers.
-const FIRST_SUBSTITUTE: u16 = 1024;
+pub(super) const FIRST_SUBSTITUTE: u16 = 1024;

@@ -18,6 +18,7 @@ use std::{
 };
 
 use hashbrown::HashMap;
+use socket2::Socket;
 use vswitch_wire::IpVersion;
 
 use super::{
@@ -149,8 +150,8 @@ impl Relay {
     /// Lets a new client in; `None` if it is refused, which it does not hear of.
     fn open_session(&mut self, now: Instant, client: Client, link: &mut impl Link) -> Option<FlowId> {
         let ends = client.ends;
-        // RFC 768: a source port of 0 expects no reply.
-        if ends.peer.port() == 0 {
+        // RFC 768: a source port of 0 expects no reply. R-UDP-12: 0.0.0.0 is nobody yet.
+        if ends.peer.port() == 0 || ends.peer.ip().is_unspecified() {
             self.counters.bad_packet += 1;
             return None;
         }
@@ -170,7 +171,7 @@ impl Relay {
         let Some(tuple) = self.free_tuple(endpoint, shown, ends.peer) else {
             return self.refuse_client(id, |counters| &mut counters.refused_limit);
         };
-        if !self.make_place(now, endpoint) {
+        if !self.make_place_for_client(now, endpoint) {
             return self.refuse_client(id, |counters| &mut counters.refused_limit);
         }
         let flow = Flow {
@@ -237,8 +238,16 @@ impl Published {
 ///
 /// # Errors
 /// The kernel's.
-pub(super) fn prepare(socket: &impl AsFd, bound: &Bound) -> io::Result<()> {
-    shared_socket(socket, bound).prepare_batches()
+pub(super) fn prepare(socket: &Socket, bound: &Bound) -> io::Result<()> {
+    shared_socket(socket, bound).prepare_batches()?;
+    // All clients share what one flow's socket has; the kernel gives as much of it as the host allows.
+    if socket.recv_buffer_size()? < BUFFER {
+        let _ = socket.set_recv_buffer_size(BUFFER);
+    }
+    if socket.send_buffer_size()? < BUFFER {
+        let _ = socket.set_send_buffer_size(BUFFER);
+    }
+    Ok(())
 }
 
 fn shared_socket<'a>(socket: &'a impl AsFd, bound: &Bound) -> SharedSocket<'a> {
@@ -249,8 +258,15 @@ fn shared_socket<'a>(socket: &'a impl AsFd, bound: &Bound) -> SharedSocket<'a> {
     SharedSocket::new(socket.as_fd(), version)
 }
 
+/// Bytes of a listener's socket buffers, of which the kernel takes `rmem_max` (212 992 by default) and counts them
+/// twice (socket(7)).
+const BUFFER: usize = 512 << 10;
+
 /// Batches of datagrams that a listener may take before the others' turn, as a flow may.
 const BATCHES: usize = 4;
 
 /// Places that an empty table keeps.
 const KEPT: usize = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,6 @@
 
 use std::{
     net::SocketAddr,
-    ops::RangeInclusive,
     time::{Duration, Instant},
 };
 
@@ -78,9 +77,11 @@ impl Relay {
             prefix,
             ..
         } = client;
-        let descriptors = &self.config.limits.descriptors;
-        let leases = descriptors.take().zip(descriptors.take());
-        let (Some((one, other)), true) = (leases, self.make_place(now, endpoint)) else {
+        let has_place = self.make_place_for_client(now, endpoint);
+        let leases = self
+            .lease_for_client(endpoint)
+            .zip(self.lease_for_client(endpoint));
+        let Some((one, other)) = leases.filter(|_| has_place) else {
             self.count_turned_away(mapping);
             super::inbound::reset(front);
             return Ok(());
@@ -115,7 +116,8 @@ impl Relay {
                     _descriptors: [one, other],
                 };
                 self.splices.insert(id, place);
-                self.shares.of(endpoint).flows += 1;
+                let share = self.shares.of(endpoint);
+                (share.flows, share.clients) = (share.flows + 1, share.clients + 1);
                 self.published.count_in(mapping);
                 self.advance_splice(now, id, Side::Front, READY);
             }
@@ -185,7 +187,8 @@ impl Relay {
         if summary.reset && summary.to_front == 0 && summary.to_back == 0 {
             self.count_failed(place.mapping);
         }
-        self.shares.of(place.endpoint).flows -= 1;
+        let share = self.shares.of(place.endpoint);
+        (share.flows, share.clients) = (share.flows - 1, share.clients - 1);
         self.published.count_out(place.mapping);
     }
 
@@ -217,12 +220,12 @@ impl Relay {
 }
 
 impl Splices {
-    /// Counts a mapping's splices to these ports of the container as another mapping's; how many they are.
-    pub(super) fn part(&mut self, of: MappingId, ports: &RangeInclusive<u16>, apart: MappingId) -> usize {
+    /// Makes those that fit, by their mapping and the container's port, another mapping's; how many they are.
+    pub(super) fn move_to(&mut self, other: MappingId, fits: impl Fn(MappingId, u16) -> bool) -> usize {
         let mut moved = 0;
         for place in self.places.iter_mut().flatten() {
-            if place.mapping == of && ports.contains(&place.container.port()) {
-                place.mapping = apart;
+            if fits(place.mapping, place.container.port()) {
+                place.mapping = other;
                 moved += 1;
             }
         }

@@ -124,6 +124,8 @@ impl<F: Keyed> Table<F> {
 #[derive(Debug)]
 pub(super) struct Share {
     pub(super) flows: usize,
+    /// Those of them that are clients of published ports.
+    pub(super) clients: usize,
     /// TCP connections that wait for the host's connect.
     pub(super) pending: usize,
     /// Clients' connections that wait for the container's answer.
@@ -144,6 +146,7 @@ impl Share {
     fn new(new_per_second: u32) -> Self {
         Self {
             flows: 0,
+            clients: 0,
             pending: 0,
             initiating: 0,
             queries: 0,

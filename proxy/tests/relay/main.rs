@@ -16,6 +16,7 @@ mod open;
 mod options;
 mod out_of_order;
 mod published;
+mod published_udp;
 mod streams;
 mod timers;
 mod to_container;

@@ -314,6 +314,18 @@ fn r_in_5_a_container_that_never_answers_holds_so_many_clients() {
 }
 
 #[test]
+fn r_in_5_clients_leave_their_container_some_flows_of_its_own() {
+    let (mut site, address) = published_within(Rules::default(), |limits| limits.clients_per_endpoint = 1);
+    let _first = connected(&mut site, address);
+    let mut second = client(address);
+    site.waits_until(|site| counter(site, "refused_limit") == 1);
+    assert!(is_reset(&mut second));
+    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let port = server.local_addr().expect("its address").port();
+    site.connects((GATEWAY, port), 1000);
+}
+
+#[test]
 fn r_lim_2_without_descriptors_clients_are_turned_away_and_others_go_on() {
     let (mut site, address) = published_within(Rules::default(), |limits| {
         // One for the listener, one for a client.

@@ -6,7 +6,7 @@ use super::{Counters, Mapping, Relay};
 use crate::{
     FlowId,
     allowance::Allowance,
-    publish::{MappingId, Routing},
+    publish::{MappingId, MappingSpec, Routing},
 };
 
 impl Relay {
@@ -29,11 +29,13 @@ impl Relay {
         let Some(mapping) = published.mappings.get_mut(&id) else {
             return false;
         };
-        let mut spec = mapping.spec.clone();
-        spec.id = apart;
+        let spec = MappingSpec {
+            id: apart,
+            ..mapping.spec.clone()
+        };
+        let hairpins = Arc::default();
         let doors = &mut published.listeners;
         let mut moved = Vec::new();
-        let hairpins = Arc::default();
         mapping.listeners.retain(|&listener| {
             let door = doors.get_mut(listener.0 as usize).and_then(Option::as_mut);
             let Some(door) = door.filter(|door| ports.contains(&door.container_port)) else {
@@ -53,7 +55,9 @@ impl Relay {
             .iter()
             .filter(|(_, flow)| flow.mapping == Some(id) && ports.contains(&flow.tuple.container.port()));
         let flows: Vec<FlowId> = of_ports.map(|(id, _)| id).collect();
-        let splices = self.splices.part(id, &ports, apart);
+        let splices = self
+            .splices
+            .move_to(apart, |mapping, port| mapping == id && ports.contains(&port));
         let active = (flows.len() + splices) as u32;
         for flow in flows {
             if let Some(flow) = self.flows.get_mut(flow) {

@@ -12,7 +12,7 @@ use super::Client;
 use crate::{
     FlowId, Link, Scratch,
     datagram_socket::Progress,
-    drain::{ERROR_BATCHES, ERRORS_AT_ONCE},
+    drain::ERRORS_AT_ONCE,
     errors,
     link::ListenerId,
     listing::Protocol,
@@ -42,7 +42,10 @@ impl Relay {
             let socket = self.published.shared_socket(listener)?;
             match session.send(&mut sending, socket, &mut self.datagram_counters) {
                 Step::Done => return None,
-                Step::Failed(error) => return errors::refusal(&error),
+                // Only ICMP says that nobody listens. It came in between for another client, and waits in the queue.
+                Step::Failed(error) => {
+                    return errors::refusal(&error).filter(|&refusal| refusal != Refusal::PortUnreachable);
+                }
                 // Most likely another client's (R-UDP-5).
                 Step::Interrupted => self.drain_all_client_errors(now, listener, scratch, link),
                 // It is fragmented on its way. What is larger than any packet can be goes nowhere.
@@ -88,6 +91,7 @@ impl Relay {
         (ERRORS_AT_ONCE, Progress::More)
     }
 
+    /// Takes the whole error queue, so that the next call does not report an earlier packet's error.
     fn drain_all_client_errors(
         &mut self,
         now: Instant,
@@ -155,3 +159,7 @@ fn quoted_ends(packet: &Packet<'_>) -> Option<(SocketAddr, SocketAddr)> {
         SocketAddr::new(dst, header.dst_port()),
     ))
 }
+
+/// Together with [`ERRORS_AT_ONCE`] more entries than a listener's receive buffer has room for, at the least 768 bytes
+/// that each takes of it.
+const ERROR_BATCHES: usize = 2 * super::BUFFER / 768 / ERRORS_AT_ONCE + 1;
