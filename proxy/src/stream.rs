@@ -59,6 +59,9 @@ pub(crate) struct HostSocket {
     keeps_alive: bool,
     /// What the container gets before the first byte of the receive queue, as far as it has not acknowledged it.
     prefix: Vec<u8>,
+    /// What `tcpi_bytes_acked` lacks of a stream with its SYN: the kernel counts the SYN that it has sent by connecting,
+    /// but not the one by which it has answered a client (`tcp_check_req`).
+    uncounted: u64,
 }
 
 /// How a peek gets to its offset.
@@ -89,15 +92,27 @@ impl HostSocket {
                 SocketAddr::V6(_) => socket.set_tclass_v6(traffic_class.into()),
             };
         }
-        Self::adopt(socket, Vec::new())
+        Self::adopt(socket)
     }
 
-    /// Takes a non-blocking socket that something else has made. The container gets `prefix` before what its peer
+    /// Takes a non-blocking socket that a listener has accepted. The container gets `prefix` before what its peer
     /// sends.
     ///
     /// # Errors
     /// The kernel's; it is no TCP socket.
-    pub(crate) fn adopt(socket: Socket, prefix: Vec<u8>) -> io::Result<Self> {
+    pub(crate) fn accepted(socket: Socket, prefix: Vec<u8>) -> io::Result<Self> {
+        Ok(Self {
+            prefix,
+            uncounted: 1,
+            ..Self::adopt(socket)?
+        })
+    }
+
+    /// Takes a non-blocking socket that something else has made, and that connects.
+    ///
+    /// # Errors
+    /// The kernel's; it is no TCP socket.
+    pub(crate) fn adopt(socket: Socket) -> io::Result<Self> {
         // Small requests must not wait for the acknowledgment of the one before: the container's own stack
         // has decided already whether to wait.
         socket.set_tcp_nodelay(true)?;
@@ -112,7 +127,8 @@ impl HostSocket {
             peek,
             is_out_of_step: false,
             keeps_alive: false,
-            prefix,
+            prefix: Vec::new(),
+            uncounted: 0,
         })
     }
 
@@ -234,7 +250,7 @@ impl HostSocket {
             free: free - free / OVERHEAD,
             queued: memory.queued,
             peer_window: peer.window,
-            peer_acked: peer.acked,
+            peer_acked: peer.acked + self.uncounted,
             round_trip: peer.round_trip,
         }
     }

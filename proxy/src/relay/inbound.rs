@@ -165,7 +165,7 @@ impl Relay {
             self.count_turned_away(client.mapping);
             return Err(socket);
         };
-        let Ok(socket) = HostSocket::adopt(socket, prefix) else {
+        let Ok(socket) = HostSocket::accepted(socket, prefix) else {
             // The client has gone already.
             return Ok(());
         };

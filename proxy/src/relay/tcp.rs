@@ -135,7 +135,7 @@ impl Relay {
         };
         let to = target.unwrap_or(tuple.remote);
         let opened = match inside {
-            Some(socket) => HostSocket::adopt(socket.into(), Vec::new()),
+            Some(socket) => HostSocket::adopt(socket.into()),
             None => HostSocket::open(to, &self.config.source, packet.headers.class & DSCP),
         };
         let socket = match opened {
