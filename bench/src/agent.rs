@@ -18,7 +18,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, Socket, Type};
 
@@ -27,8 +27,17 @@ pub(crate) use short::{Answered, Asked};
 pub(crate) use soak::Outcome;
 
 /// One end of a measurement.
+#[derive(Debug, Args)]
+pub(crate) struct Agent {
+    /// Where the agent listens, if it does; 0 lets the kernel choose.
+    #[arg(long, default_value_t = 0)]
+    port: u16,
+    #[command(subcommand)]
+    role: Role,
+}
+
 #[derive(Debug, Subcommand)]
-pub(crate) enum Agent {
+enum Role {
     /// Answers one byte on each connection, then closes it.
     CrrServer,
     /// Connects, sends a byte and waits for its answer, again and again for `seconds`.
@@ -44,16 +53,16 @@ pub(crate) enum Agent {
     /// Carries frames between two devices, but not all of them, nor in order; says how many once its input
     /// ends.
     Lossy(lossy::Options),
-    /// Tries to connect until it succeeds; after some seconds, says why it does not.
+    /// Asks for a byte until one comes; after some seconds, says why none does.
     Reach { server: SocketAddr },
     /// Echoes single bytes on one connection.
     RrServer,
     /// Sends a byte, waits for its echo, for `seconds`.
     RrClient { server: SocketAddr, seconds: f64 },
-    /// Many connections of a byte each way, one after the other.
+    /// Many connections of a byte each way, some at once.
     ShortClient(short::Options),
-    /// Answers a byte on connections to `ports` ports, and says how they ended once its input ends.
-    ShortServer { ports: usize },
+    /// Answers a byte on connections to `ports` ports in a row, and says how they ended once its input ends.
+    ShortServer { ports: u16 },
     /// Opens many connections; on each sends and expects streams that both ends know, once it gets a line.
     SoakClient(soak::Options),
     /// The other end of a soak client's connections; says how they went once its input ends.
@@ -82,6 +91,8 @@ pub(crate) enum Agent {
         size: usize,
         seconds: f64,
     },
+    /// Answers one byte on each connection, then closes it and says whose it was.
+    Witness,
 }
 
 /// What the receiver of a bulk transfer saw.
@@ -111,38 +122,45 @@ pub(crate) struct Offered {
 impl Agent {
     pub(crate) fn run(&self) -> Result<()> {
         let length = Duration::from_secs_f64;
-        match *self {
-            Self::CrrServer => request::crr_server(),
-            Self::CrrClient { server, seconds } => print(&request::crr_client(server, length(seconds))?),
-            Self::IdleClient { server, flows, rate } => idle::client(server, flows, rate),
-            Self::IdleServer { flows } => idle::server(flows),
-            Self::Lossy(ref options) => print(&lossy::carry(options)?),
-            Self::Reach { server } => print(&request::reach(server)),
-            Self::RrServer => request::rr_server(),
-            Self::RrClient { server, seconds } => print(&request::rr_client(server, length(seconds))?),
-            Self::ShortClient(ref options) => print(&short::client(options)?),
-            Self::ShortServer { ports } => print(&short::server(ports)?),
-            Self::SoakClient(ref options) => soak::client(options),
-            Self::SoakServer { flows } => print(&soak::server(flows)?),
-            Self::TcpFetch { server, streams } => print(&bulk::fetch(server, streams)?),
-            Self::TcpServe { streams, seconds } => print(&bulk::serve(streams, length(seconds))?),
-            Self::TcpSink { streams } => print(&bulk::sink(streams)?),
-            Self::TcpSource {
+        let port = self.port;
+        match self.role {
+            Role::CrrServer => request::crr_server(port),
+            Role::CrrClient { server, seconds } => print(&request::crr_client(server, length(seconds))?),
+            Role::IdleClient { server, flows, rate } => idle::client(server, flows, rate),
+            Role::IdleServer { flows } => idle::server(port, flows),
+            Role::Lossy(ref options) => print(&lossy::carry(options)?),
+            Role::Reach { server } => print(&request::reach(server)),
+            Role::RrServer => request::rr_server(port),
+            Role::RrClient { server, seconds } => print(&request::rr_client(server, length(seconds))?),
+            Role::ShortClient(ref options) => print(&short::client(options)?),
+            Role::ShortServer { ports } => print(&short::server(port, ports)?),
+            Role::SoakClient(ref options) => soak::client(options),
+            Role::SoakServer { flows } => print(&soak::server(port, flows)?),
+            Role::TcpFetch { server, streams } => print(&bulk::fetch(server, streams)?),
+            Role::TcpServe { streams, seconds } => print(&bulk::serve(port, streams, length(seconds))?),
+            Role::TcpSink { streams } => print(&bulk::sink(port, streams)?),
+            Role::TcpSource {
                 sink,
                 streams,
                 seconds,
             } => print(&bulk::source(sink, streams, length(seconds))?),
-            Self::UdpEcho => request::udp_echo(),
-            Self::UdpRrClient { server, seconds } => print(&request::udp_rr_client(server, length(seconds))?),
-            Self::UdpSink => print(&datagrams::sink()?),
-            Self::UdpSource { sink, size, seconds } => {
+            Role::UdpEcho => request::udp_echo(port),
+            Role::UdpRrClient { server, seconds } => print(&request::udp_rr_client(server, length(seconds))?),
+            Role::UdpSink => print(&datagrams::sink(port)?),
+            Role::UdpSource { sink, size, seconds } => {
                 print(&datagrams::source(sink, size, length(seconds))?)
             }
+            Role::Witness => request::witness(port),
         }
     }
 }
 
-const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// For what is of the kernel's choice.
+const ANY: SocketAddr = any(0);
+
+const fn any(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)
+}
 
 /// What a fresh Linux uses; whatever this host prefers must not decide the comparison.
 pub(crate) const CONGESTION_CONTROL: &str = "cubic";
@@ -162,10 +180,12 @@ fn tcp_socket(domain: Domain) -> Result<Socket> {
     Ok(socket)
 }
 
-/// Listens on a port of the kernel's choice and prints it.
-fn listen() -> Result<TcpListener> {
+/// Listens on a port and prints it.
+fn listen(port: u16) -> Result<TcpListener> {
     let socket = tcp_socket(Domain::IPV4)?;
-    socket.bind(&ANY.into())?;
+    // What connections to the port's last listener have left must not be in the way.
+    socket.set_reuse_address(true)?;
+    socket.bind(&any(port).into())?;
     socket.listen(128)?;
     let listener = TcpListener::from(socket);
     println!("{}", listener.local_addr()?.port());

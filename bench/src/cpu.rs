@@ -1,6 +1,6 @@
 //! Processor time, of the machine and of one process.
 
-use std::fs;
+use std::{collections::HashMap, fs, iter};
 
 use anyhow::{Context, Result};
 
@@ -37,15 +37,44 @@ pub(crate) fn process(pid: u32) -> Result<f64> {
 
 /// Resident memory of one process in KiB (`VmRSS`).
 pub(crate) fn resident_kib(pid: u32) -> Result<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("VmRSS:"))
-        .context("no VmRSS")?;
-    line.split_whitespace()
-        .next()
-        .and_then(|value| value.parse().ok())
-        .context("VmRSS is no number")
+    field_kib(&format!("/proc/{pid}/status"), "VmRSS:")
+}
+
+fn field_kib(path: &str, field: &str) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field));
+    let value = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    value.with_context(|| format!("no {field} in {path}"))
+}
+
+/// Memory of one process in KiB, of which shared pages count as the share of it (`Pss`, proc_pid_smaps(5)).
+pub(crate) fn proportional_kib(pid: u32) -> Result<u64> {
+    field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
+/// Children of a process, their children, and so on.
+pub(crate) fn descendants(pid: u32) -> Result<usize> {
+    let mut parents = HashMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(process) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else {
+            continue;
+        };
+        // It may have ended since.
+        let Ok(text) = fs::read_to_string(format!("/proc/{process}/stat")) else {
+            continue;
+        };
+        let parent = text
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1));
+        if let Some(parent) = parent.and_then(|parent| parent.parse::<u32>().ok()) {
+            parents.insert(process, parent);
+        }
+    }
+    let descends = |&&process: &&u32| {
+        iter::successors(parents.get(&process), |parent| parents.get(parent)).any(|&parent| parent == pid)
+    };
+    Ok(parents.keys().filter(descends).count())
 }
 
 /// Load averages as /proc/loadavg prints them.

@@ -6,7 +6,7 @@ use clap::Args;
 use crate::{
     cpu,
     daemon::{Daemon, NETWORK},
-    outbound::Stage,
+    stage::Stage,
     stats::median,
     topology::{Netns, become_namespace_root},
 };

@@ -5,15 +5,20 @@
 
 mod agent;
 mod c2c;
+mod compare;
 mod cpu;
 mod daemon;
 mod flows;
 mod outbound;
 mod plot;
+mod ports;
+mod program;
+mod publish;
 mod random;
 mod report;
 mod scale;
 mod soak;
+mod stage;
 mod stats;
 mod topology;
 mod traffic;
@@ -31,12 +36,16 @@ enum Command {
     Flows(flows::Options),
     /// From a container to the outside: our relay beside slirp4netns, pasta and the kernel's masquerade.
     Outbound(outbound::Options),
+    /// Ten thousand published ports: how soon they answer, memory of the daemon.
+    Ports(ports::Options),
+    /// From a client to a published port: ours beside docker-proxy, RootlessKit, pasta, slirp4netns and DNAT.
+    Publish(publish::Options),
     /// Many endpoints on one network, and many networks: attach time, memory, throughput kept.
     Scale(scale::Options),
     /// Many flows over a link that loses frames, then many short ones: every byte right, nothing left over.
     Soak(soak::Options),
     /// Makes or takes traffic; what the other commands run inside namespaces.
-    #[command(subcommand, hide = true)]
+    #[command(hide = true)]
     Agent(agent::Agent),
 }
 
@@ -45,6 +54,8 @@ fn main() -> ExitCode {
         Command::C2c(options) => c2c::run(&options),
         Command::Flows(options) => flows::run(&options),
         Command::Outbound(options) => outbound::run(&options),
+        Command::Ports(options) => ports::run(&options),
+        Command::Publish(options) => publish::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Agent(agent) => agent.run(),

@@ -16,7 +16,7 @@ use crate::{
     agent::{Answered, Asked, Carried, Odds, Outcome},
     cpu,
     daemon::{Daemon, Footprint, NETWORK},
-    outbound::Stage,
+    stage::Stage,
     topology::{Netns, become_namespace_root},
 };
 use container::LossyContainer;
@@ -310,7 +310,7 @@ fn address(ip: impl Into<std::net::IpAddr>, port: u16) -> String {
     SocketAddr::new(ip.into(), port).to_string()
 }
 
-/// The outside's addresses; see `outbound::Stage`.
+/// The outside's addresses; see `Stage`.
 const V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
 

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::de::DeserializeOwned;
 
 use crate::{
+    agent::CONGESTION_CONTROL,
     daemon::{Daemon, NETWORK},
     traffic::Ends,
 };
@@ -62,6 +63,26 @@ impl Netns {
         let netns = Self { name };
         netns.ip(&["link", "set", "lo", "up"])?;
         Ok(netns)
+    }
+
+    /// One whose sockets use the same congestion control as the agents: a relay's sockets are its own.
+    pub(crate) fn with_cubic(role: &str) -> Result<Self> {
+        let netns = Self::new(role)?;
+        netns.use_cubic()?;
+        Ok(netns)
+    }
+
+    /// The namespace of a process, by a name of ours.
+    pub(crate) fn of_process(role: &str, pid: u32) -> Result<Self> {
+        let name = format!("vsb{}-{role}", std::process::id());
+        ip(&["netns", "attach", &name, &pid.to_string()])?;
+        Ok(Self { name })
+    }
+
+    /// From now on its new sockets use the same congestion control as the agents.
+    pub(crate) fn use_cubic(&self) -> Result<()> {
+        let setting = format!("net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}");
+        self.run("sysctl", &["-qw", &setting])
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -235,6 +256,7 @@ impl Pair {
             client: &self.a,
             server: &self.b,
             address: self.b_address,
+            port: None,
         }
     }
 }
@@ -257,7 +279,7 @@ fn run(command: &mut Command) -> Result<()> {
 }
 
 /// What a command prints.
-fn output(command: &mut Command) -> Result<Vec<u8>> {
+pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>> {
     let line = line_of(command);
     let output = command
         .output()

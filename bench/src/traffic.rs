@@ -2,10 +2,10 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, bail};
 
 use crate::{
-    agent::{Offered, Received, RoundTrips},
+    agent::{Asked, Offered, Received, RoundTrips},
     topology::{Netns, Running},
 };
 
@@ -15,6 +15,8 @@ pub(crate) struct Ends<'a> {
     pub(crate) client: &'a Netns,
     pub(crate) server: &'a Netns,
     pub(crate) address: Ipv4Addr,
+    /// Where servers listen; none lets the kernel choose.
+    pub(crate) port: Option<u16>,
 }
 
 /// A bulk transfer: what the receiver saw, and what it cost the sender.
@@ -89,18 +91,49 @@ impl Ends<'_> {
         self.client.agent(None, &client)?.result()
     }
 
-    /// Waits until a connection succeeds; fails when none does for some seconds.
-    pub(crate) fn reach(self) -> Result<()> {
-        let (_server, address) = self.listen(None, &["crr-server"])?;
+    /// Connections of a byte each way, so many at once, for some time.
+    pub(crate) fn short_connections(self, workers: usize, seconds: f64) -> Result<Asked> {
+        let mut server = self.start_server(None, &["short-server", "1"])?;
+        let [port]: [u16; 1] = server.report()?;
+        let (workers, seconds) = (workers.to_string(), seconds.to_string());
+        let address = SocketAddr::from((self.address, port)).to_string();
+        let client = [
+            "short-client",
+            "--first=server",
+            "--workers",
+            &workers,
+            "--seconds",
+            &seconds,
+            &address,
+        ];
+        self.client.agent(None, &client)?.result()
+    }
+
+    /// Waits until an answer comes; fails when none does for some seconds. Whose address the server saw.
+    pub(crate) fn reach(self) -> Result<IpAddr> {
+        let (mut server, address) = self.listen(None, &["witness"])?;
         let obstacle: Option<String> = self.client.agent(None, &["reach", &address])?.result()?;
-        obstacle.map_or(Ok(()), |obstacle| Err(anyhow!(obstacle)))
+        match obstacle {
+            None => Ok(server.report::<SocketAddr>()?.ip()),
+            Some(obstacle) => bail!(obstacle),
+        }
     }
 
     /// Starts an agent that listens; it and the address that the client shall use.
     pub(crate) fn listen(self, cores: Option<&str>, args: &[&str]) -> Result<(Running, String)> {
-        let mut server = self.server.agent(cores, args)?;
+        let mut server = self.start_server(cores, args)?;
         let address = SocketAddr::new(IpAddr::V4(self.address), server.port()?);
         Ok((server, address.to_string()))
+    }
+
+    fn start_server(self, cores: Option<&str>, args: &[&str]) -> Result<Running> {
+        match self.port {
+            Some(port) => {
+                let port = format!("--port={port}");
+                self.server.agent(cores, &[&[port.as_str()], args].concat())
+            }
+            None => self.server.agent(cores, args),
+        }
     }
 }
 

@@ -346,7 +346,7 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) {
-        self.close_mappings_of(endpoint);
+        self.close_mappings_of(endpoint, link);
         self.abort_splices_to(endpoint);
         let of_endpoint = self
             .flows

@@ -49,7 +49,7 @@ pub struct Splicer {
 pub struct Ends {
     /// The client's.
     pub front: Socket,
-    /// The container's; non-blocking.
+    /// The container's.
     pub back: Socket,
     /// How far the back is.
     pub connect: Connect,

@@ -29,6 +29,7 @@ mod containers;
 mod docker;
 mod flows;
 mod networks;
+mod ports;
 mod protocol;
 mod stop;
 

@@ -6,10 +6,10 @@ use std::{
     ops::RangeInclusive,
     os::fd::OwnedFd,
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
 };
 
-use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, Routing};
+use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, NamespaceSockets, Routing};
 use vswitch_wire::MacAddr;
 
 use super::{
@@ -112,6 +112,7 @@ pub(crate) struct FakeAttacher {
 #[derive(Debug, Default)]
 struct Fake {
     published: HashMap<(NetworkId, MappingId), Vec<Listener>>,
+    stocks: HashMap<MappingId, Weak<NamespaceSockets>>,
     sockets: Vec<SocketCounts>,
     log: Vec<String>,
     refuse: Option<String>,
@@ -129,6 +130,11 @@ impl FakeAttacher {
     /// From now on operations whose log line starts with `prefix` fail; an empty text ends that.
     pub(crate) fn refuse(&self, prefix: &str) {
         self.lock().refuse = Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty());
+    }
+
+    /// The stock that a mapping was published with.
+    pub(crate) fn sockets_of(&self, mapping: u64) -> Option<Arc<NamespaceSockets>> {
+        self.lock().stocks.get(&MappingId(mapping))?.upgrade()
     }
 
     /// Sockets that were asked for since the last call.
@@ -219,8 +225,10 @@ impl Attacher for FakeAttacher {
         let address = address.map_or_else(String::new, |address| address.to_string());
         let (id, count) = (spec.id.0, listeners.len());
         let done = self.record(format!("publish {id} of {count} to {address} routed {routed}"));
-        if spec.backend.sockets.is_some() {
-            self.lock().log.push("with sockets".into());
+        if let Some(sockets) = &spec.backend.sockets {
+            let mut fake = self.lock();
+            fake.log.push("with sockets".into());
+            fake.stocks.insert(spec.id, Arc::downgrade(sockets));
         }
         Box::pin(async move {
             done.await?;

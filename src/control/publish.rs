@@ -4,7 +4,10 @@
 //! may move it: then the mappings move along, with their listeners. Without a home they are out of service, with their
 //! ports closed, because nobody would answer there; they are bound again when there is one.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::hash_map::Entry,
+    sync::{Arc, PoisonError},
+};
 
 use vswitch_proxy::publish::{Connections, Listener, MappingId, NamespaceSockets};
 
@@ -150,7 +153,8 @@ impl Control {
             return Vec::new();
         }
         let here = home.as_ref().map(Home::at);
-        if publications.iter().any(|publication| publication.at != here) {
+        let moves = |publication: &Publication| publication.at.is_some() && publication.at != here;
+        if publications.iter().any(moves) {
             // It has the families of where they were.
             writer.supplies.remove(&sandbox.id);
         }
@@ -367,19 +371,17 @@ impl Control {
         home: &Home,
         mapping: &PortMapping,
     ) -> Option<Arc<NamespaceSockets>> {
-        if !writer.supplies.contains_key(&sandbox.id) {
-            if mapping.protocol != Transport::Tcp {
-                return None;
-            }
-            let supply = Supply::start(
+        let supply = match writer.supplies.entry(sandbox.id) {
+            Entry::Occupied(present) => present.into_mut(),
+            Entry::Vacant(_) if mapping.protocol != Transport::Tcp => return None,
+            Entry::Vacant(place) => place.insert(Supply::start(
                 &sandbox.name,
                 target(&sandbox.namespace),
                 &home.endpoint,
                 Arc::clone(&self.shared.attacher),
-            );
-            writer.supplies.insert(sandbox.id, supply);
-        }
-        writer.supplies.get(&sandbox.id).map(Supply::sockets)
+            )),
+        };
+        Some(supply.sockets())
     }
 
     /// Drops the stock of sockets inside the container if no mapping needs it: sockets keep the namespace alive.

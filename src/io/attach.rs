@@ -158,6 +158,10 @@ impl AttachClient {
     ///
     /// See [`AttachError`].
     pub fn sockets(&self, target: &NetnsTarget, counts: SocketCounts) -> Result<Vec<OwnedFd>, AttachError> {
+        if counts.total() > SocketCounts::MAX {
+            let text = format!("{} sockets do not fit one message", counts.total());
+            return Err(AttachError::Invalid(text));
+        }
         let request = Request::Sockets {
             target: target.clone(),
             counts,

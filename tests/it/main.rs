@@ -13,6 +13,7 @@ mod dockerd;
 mod hostile_neighbour;
 mod idle;
 mod isolation;
+mod namespace_sockets;
 mod outbound;
 mod policy;
 mod published;

@@ -12,24 +12,42 @@ use anyhow::{Context, Result, anyhow};
 
 use super::{Offered, Received, STALL, connect, listen};
 
-pub(super) fn sink(streams: usize) -> Result<Received> {
-    drain_all(accept(&listen()?, streams)?)
+pub(super) fn sink(port: u16, streams: usize) -> Result<Received> {
+    drain_all(accept(&listen(port)?, streams)?)
 }
 
 pub(super) fn fetch(server: SocketAddr, streams: usize) -> Result<Received> {
-    drain_all(connect_all(server, streams)?)
+    let mut connections = connect_all(server, streams)?;
+    for stream in &mut connections {
+        // pasta of March 2023 completes a connection to the container only when the client says something.
+        stream.write_all(&REQUEST).context("ask for a stream")?;
+    }
+    drain_all(connections)
 }
+
+/// What a client sends before it reads.
+const REQUEST: [u8; 1] = [7];
 
 pub(super) fn source(sink: SocketAddr, streams: usize, length: Duration) -> Result<Offered> {
     fill_all(connect_all(sink, streams)?, length)
 }
 
-pub(super) fn serve(streams: usize, length: Duration) -> Result<Offered> {
-    fill_all(accept(&listen()?, streams)?, length)
+pub(super) fn serve(port: u16, streams: usize, length: Duration) -> Result<Offered> {
+    let mut connections = accept(&listen(port)?, streams)?;
+    for stream in &mut connections {
+        stream.set_read_timeout(Some(STALL))?;
+        stream
+            .read_exact(&mut REQUEST.clone())
+            .context("read a request")?;
+    }
+    fill_all(connections, length)
 }
 
 fn accept(listener: &TcpListener, streams: usize) -> Result<Vec<TcpStream>> {
-    (0..streams).map(|_| Ok(listener.accept()?.0)).collect()
+    // A client that does not come must not make us wait for ever; Linux applies the limit of reading to accept.
+    socket2::SockRef::from(listener).set_read_timeout(Some(STALL))?;
+    let next = || Ok(listener.accept().context("wait for a connection")?.0);
+    (0..streams).map(|_| next()).collect()
 }
 
 fn connect_all(server: SocketAddr, streams: usize) -> Result<Vec<TcpStream>> {

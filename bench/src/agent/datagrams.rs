@@ -7,13 +7,13 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::{ANY, Offered, Received};
+use super::{ANY, Offered, Received, any};
 
-pub(super) fn sink() -> Result<Received> {
+pub(super) fn sink(port: u16) -> Result<Received> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::DGRAM, None)?;
     // Best effort: without it the default buffer decides, for both sides alike.
     let _ = socket.set_recv_buffer_size(4 << 20);
-    socket.bind(&ANY.into())?;
+    socket.bind(&any(port).into())?;
     let socket = UdpSocket::from(socket);
     println!("{}", socket.local_addr()?.port());
     let mut buffer = [0; 2048];

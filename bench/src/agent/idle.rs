@@ -50,9 +50,9 @@ fn ask(stream: &mut TcpStream) -> Result<()> {
 
 const PROGRESS_EVERY: u32 = 2048;
 
-pub(super) fn server(flows: u32) -> Result<()> {
+pub(super) fn server(port: u16, flows: u32) -> Result<()> {
     raise_descriptors(flows)?;
-    let listener = listen()?;
+    let listener = listen(port)?;
     listener.set_nonblocking(true)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(

@@ -2,17 +2,17 @@
 
 use std::{
     io::{Read, Write},
-    net::{SocketAddr, UdpSocket},
+    net::{SocketAddr, TcpStream, UdpSocket},
     thread,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 
-use super::{ANY, RoundTrips, STALL, connect, connect_within, listen};
+use super::{ANY, RoundTrips, STALL, any, connect, connect_within, listen, print};
 
-pub(super) fn rr_server() -> Result<()> {
-    let (mut stream, _) = listen()?.accept()?;
+pub(super) fn rr_server(port: u16) -> Result<()> {
+    let (mut stream, _) = listen(port)?.accept()?;
     stream.set_nodelay(true)?;
     let mut byte = [0];
     while stream.read(&mut byte)? == 1 {
@@ -42,16 +42,32 @@ pub(super) fn rr_client(server: SocketAddr, length: Duration) -> Result<RoundTri
 
 /// Closes first, as a server of single requests does: the waiting that TCP asks of that side then takes no
 /// port of the client.
-pub(super) fn crr_server() -> Result<()> {
-    let listener = listen()?;
+pub(super) fn crr_server(port: u16) -> Result<()> {
+    let listener = listen(port)?;
     loop {
-        let (mut stream, _) = listener.accept()?;
-        stream.set_nodelay(true)?;
-        let mut byte = [0];
-        if stream.read(&mut byte)? == 1 {
-            stream.write_all(&byte)?;
+        answer(listener.accept()?.0)?;
+    }
+}
+
+/// Prints for each connection on which a byte came who it was from.
+pub(super) fn witness(port: u16) -> Result<()> {
+    let listener = listen(port)?;
+    loop {
+        let (stream, client) = listener.accept()?;
+        // One that a relay made for a client which has gone again, or to see whether we are there.
+        if answer(stream).is_ok_and(|len| len == 1) {
+            print(&client)?;
         }
     }
+}
+
+/// How many bytes came.
+fn answer(mut stream: TcpStream) -> Result<usize> {
+    stream.set_nodelay(true)?;
+    let mut byte = [0];
+    let len = stream.read(&mut byte)?;
+    stream.write_all(&byte[..len])?;
+    Ok(len)
 }
 
 pub(super) fn crr_client(server: SocketAddr, length: Duration) -> Result<RoundTrips> {
@@ -89,8 +105,8 @@ const BURST: usize = 400;
 /// From the start of one burst to the next.
 const BURST_EVERY: Duration = Duration::from_secs(1);
 
-pub(super) fn udp_echo() -> Result<()> {
-    let socket = UdpSocket::bind(ANY)?;
+pub(super) fn udp_echo(port: u16) -> Result<()> {
+    let socket = UdpSocket::bind(any(port))?;
     println!("{}", socket.local_addr()?.port());
     let mut buffer = [0; 2048];
     loop {
@@ -120,16 +136,29 @@ pub(super) fn udp_rr_client(server: SocketAddr, length: Duration) -> Result<Roun
     round_trips(times)
 }
 
-/// Why no connection succeeded, or none as soon as one does.
+/// Why no byte came back, or none as soon as one does.
 pub(super) fn reach(server: SocketAddr) -> Option<String> {
     let deadline = Instant::now() + Duration::from_secs(5);
     loop {
-        match connect_within(server, Duration::from_secs(1)) {
-            Ok(_) => return None,
+        match call(server) {
+            Ok(()) => return None,
             Err(error) if Instant::now() >= deadline => return Some(format!("{error:#}")),
-            Err(_) => thread::sleep(Duration::from_millis(50)),
+            Err(_) => thread::sleep(RETRY_AFTER),
         }
     }
+}
+
+/// Short, since some measure how long it takes until something answers.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
+
+/// A byte there and back: a relay may take connections that lead nowhere.
+fn call(server: SocketAddr) -> Result<()> {
+    let patience = Duration::from_secs(1);
+    let mut stream = connect_within(server, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut byte = [7];
+    stream.write_all(&byte).context("ask")?;
+    stream.read_exact(&mut byte).context("get an answer")
 }
 
 fn microseconds(start: Instant) -> f64 {

@@ -10,26 +10,42 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use serde::{Deserialize, Serialize};
 
-use super::{STALL, connect, idle::raise_descriptors, print, soak::listen_dual};
+use super::{STALL, connect_within, idle::raise_descriptors, print, soak::listen_dual};
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// Addresses that connections lead to in turn.
     #[arg(required = true)]
     servers: Vec<SocketAddr>,
+    /// Connections in all.
+    #[arg(long, required_unless_present = "seconds")]
+    connections: Option<u64>,
+    /// For so long, if that is over first; then no connection may take long.
     #[arg(long)]
-    connections: u64,
+    seconds: Option<f64>,
+    /// Who closes first.
+    #[arg(long, value_enum, default_value_t)]
+    first: First,
     /// Connections at once.
     #[arg(long)]
     workers: u32,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum First {
+    /// Client and server in turn.
+    #[default]
+    Both,
+    /// The waiting that TCP asks of that side then takes no port of the client, nor of a relay between.
+    Server,
 }
 
 /// What the client saw.
@@ -53,27 +69,35 @@ pub(crate) struct Answered {
 }
 
 pub(super) fn client(options: &Options) -> Result<Asked> {
-    let (next, answered) = (AtomicU64::new(0), AtomicU64::new(0));
+    let (next, answered, failed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let most = options.connections.unwrap_or(u64::MAX);
     let failures = Mutex::new(Vec::new());
     let start = Instant::now();
+    let end = options
+        .seconds
+        .map(|seconds| start + Duration::from_secs_f64(seconds));
+    let patience = end.map_or(STALL, |_| PATIENCE);
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            if index >= options.connections {
+            if index >= most || end.is_some_and(|end| Instant::now() >= end) {
                 return;
             }
             let servers = options.servers.len() as u64;
             let server = options.servers[(index % servers) as usize];
             // Both kinds at all addresses.
-            let first = match (index / servers).is_multiple_of(2) {
-                true => CLIENT_FIRST,
-                false => SERVER_FIRST,
+            let first = match options.first {
+                First::Both if (index / servers).is_multiple_of(2) => CLIENT_FIRST,
+                _ => SERVER_FIRST,
             };
-            match ask(server, first) {
+            match ask(server, first, patience) {
+                // What is answered too late is not counted among what was answered in that time.
+                Ok(()) if end.is_some_and(|end| Instant::now() > end) => {}
                 Ok(()) => {
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
+                    failed.fetch_add(1, Ordering::Relaxed);
                     if let Ok(mut failures) = failures.lock()
                         && failures.len() < TOLD
                     {
@@ -91,20 +115,20 @@ pub(super) fn client(options: &Options) -> Result<Asked> {
             scope.spawn(work);
         }
     });
-    let answered = answered.into_inner();
+    let elapsed = start.elapsed().as_secs_f64();
     Ok(Asked {
-        answered,
-        failed: options.connections - answered,
-        seconds: start.elapsed().as_secs_f64(),
+        answered: answered.into_inner(),
+        failed: failed.into_inner(),
+        seconds: options.seconds.map_or(elapsed, |seconds| seconds.min(elapsed)),
         failures: failures.into_inner().unwrap_or_default(),
     })
 }
 
 /// One connection, of which the side that `first` names closes first.
-fn ask(server: SocketAddr, first: u8) -> Result<()> {
-    let mut stream = connect(server)?;
+fn ask(server: SocketAddr, first: u8, patience: Duration) -> Result<()> {
+    let mut stream = connect_within(server, patience)?;
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(STALL))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.write_all(&[first]).context("ask")?;
     let mut byte = [0];
     stream.read_exact(&mut byte).context("get an answer")?;
@@ -116,18 +140,31 @@ fn ask(server: SocketAddr, first: u8) -> Result<()> {
     Ok(())
 }
 
+/// How long one connection may take where their number in some time is counted: a SYN is sent again after 1 s and
+/// after 3 s (RFC 6298, 5.5).
+const PATIENCE: Duration = Duration::from_secs(4);
+
 const CLIENT_FIRST: u8 = b'c';
 const SERVER_FIRST: u8 = b's';
 
 /// Failures that are told in words.
 const TOLD: usize = 20;
 
-/// Prints its ports; answers until its input ends.
-pub(super) fn server(ports: usize) -> Result<Answered> {
-    raise_descriptors(1024)?;
+/// Prints its ports; answers until its input ends. They begin with `first`, unless that is 0.
+pub(super) fn server(first: u16, ports: u16) -> Result<Answered> {
+    raise_descriptors(u32::from(ports) + 1024)?;
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
     epoll::add(&poll, stdin(), EventData::new_u64(INPUT), EventFlags::IN)?;
-    let listeners = (0..ports).map(|_| listen_dual()).collect::<Result<Vec<_>>>()?;
+    let wishes = (0..ports).map(|index| {
+        if first == 0 {
+            Some(0)
+        } else {
+            first.checked_add(index)
+        }
+    });
+    let listeners = wishes
+        .map(|port| listen_dual(port.context("there are fewer ports")?))
+        .collect::<Result<Vec<_>>>()?;
     let mut numbers = Vec::new();
     for (index, listener) in listeners.iter().enumerate() {
         listener.set_nonblocking(true)?;

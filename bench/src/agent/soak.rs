@@ -121,9 +121,9 @@ const CONNECT: Duration = Duration::from_secs(60);
 const REST: Duration = Duration::from_secs(20);
 
 /// Prints its port; takes flows until its input ends.
-pub(super) fn server(flows: u32) -> Result<Outcome> {
+pub(super) fn server(port: u16, flows: u32) -> Result<Outcome> {
     raise_descriptors(flows)?;
-    let listener = listen_dual()?;
+    let listener = listen_dual(port)?;
     println!("{}", listener.local_addr()?.port());
     listener.set_nonblocking(true)?;
     let mut crowd = Crowd::new(Some(listener))?;
@@ -136,11 +136,12 @@ pub(super) fn server(flows: u32) -> Result<Outcome> {
     Ok(crowd.outcome())
 }
 
-/// Listens for both protocols on a port of the kernel's choice.
-pub(super) fn listen_dual() -> Result<TcpListener> {
+/// Listens for both protocols on a port; 0 lets the kernel choose.
+pub(super) fn listen_dual(port: u16) -> Result<TcpListener> {
     let socket = tcp_socket(Domain::IPV6)?;
     socket.set_only_v6(false)?;
-    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into())?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, port)).into())?;
     // `net.core.somaxconn` cuts it to 4096.
     socket.listen(4096)?;
     Ok(socket.into())

@@ -1,19 +1,14 @@
 //! The peers and how each is started.
 
-use std::{
-    fs::File,
-    io::Read,
-    process::{Child, Command, Stdio},
-};
-
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
-use tempfile::NamedTempFile;
 
-use super::Stage;
 use crate::{
+    compare,
     daemon::{Daemon, NETWORK, sibling},
-    topology::{Netns, line_of, terminate},
+    program::{self, Program},
+    stage::Stage,
+    topology::Netns,
     traffic::Ends,
 };
 
@@ -41,8 +36,10 @@ pub(crate) enum Peer {
     PastaJumbo,
 }
 
-impl Peer {
-    pub(super) fn title(self) -> &'static str {
+impl compare::Peer for Peer {
+    const OURS: Self = Self::Ours;
+
+    fn title(self) -> &'static str {
         match self {
             Self::Ours => "vswitchd",
             Self::Slirp4netns => "slirp4netns",
@@ -54,7 +51,9 @@ impl Peer {
             Self::PastaJumbo => "pasta, MTU 65520",
         }
     }
+}
 
+impl Peer {
     pub(super) fn is_jumbo(self) -> bool {
         self.mtu() != "1500"
     }
@@ -88,8 +87,8 @@ pub(crate) struct Way {
     carrier: Carrier,
     container: Netns,
     /// How the peer was started, as one would type it.
-    pub(super) command: String,
-    pub(super) version: String,
+    command: String,
+    version: String,
 }
 
 impl Way {
@@ -110,11 +109,11 @@ impl Way {
                     path,
                     TAP,
                 ];
-                Program::start(&stage.host, "slirp4netns", &args)?
+                foreign(&stage.host, "slirp4netns", &args)?
             }
             Peer::Pasta | Peer::PastaTuned | Peer::PastaJumbo => {
                 let args = [&PASTA_FLAGS[..], &["--mtu", peer.mtu(), "--netns", path]].concat();
-                Program::start(&stage.host, "pasta", &args)?
+                foreign(&stage.host, "pasta", &args)?
             }
             Peer::Kernel => (
                 Carrier::Kernel {
@@ -146,16 +145,12 @@ impl Way {
         Ok(way)
     }
 
-    pub(super) fn peer(&self) -> Peer {
-        self.peer
-    }
-
     /// The process whose processor time is the relay's own; none for the kernel.
     pub(super) fn process(&self) -> Option<u32> {
         match &self.carrier {
             Carrier::Daemon(daemon) => Some(daemon.pid()),
             Carrier::Kernel { .. } => None,
-            Carrier::Program(program) => Some(program.child.id()),
+            Carrier::Program(program) => Some(program.pid()),
         }
     }
 
@@ -164,6 +159,20 @@ impl Way {
             Carrier::Kernel { .. } => stage.routed_ends(&self.container),
             _ => stage.ends(&self.container),
         }
+    }
+}
+
+impl compare::Way<Peer> for Way {
+    fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    fn version(&self) -> &str {
+        &self.version
+    }
+
+    fn command(&self) -> &str {
+        &self.command
     }
 }
 
@@ -203,72 +212,26 @@ fn ours(peer: Peer, stage: &Stage, container: &Netns, flags: &[String]) -> Resul
     Ok((Carrier::Daemon(daemon), command))
 }
 
-/// A foreign relay's process.
-#[derive(Debug)]
-struct Program {
-    child: Child,
-    log: NamedTempFile,
-}
-
-impl Program {
-    /// Starts it inside `host`; also the command as one would type it.
-    fn start(host: &Netns, program: &str, args: &[&str]) -> Result<(Carrier, String)> {
-        let log = NamedTempFile::new()?;
-        let mut command = host.command(program);
-        command
-            .args(args)
-            .stdin(Stdio::null())
-            .stdout(log.reopen()?)
-            .stderr(log.reopen()?);
-        let line = line_of(&command);
-        let child = command.spawn().with_context(|| format!("run {line}"))?;
-        Ok((Carrier::Program(Self { child, log }), line))
-    }
-
-    fn complaint(&self) -> String {
-        let mut said = String::new();
-        let read = File::open(self.log.path()).and_then(|mut log| log.read_to_string(&mut said));
-        match read {
-            Ok(_) if !said.trim().is_empty() => format!(" (it said: {})", said.trim()),
-            _ => String::new(),
-        }
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        terminate(&mut self.child);
-    }
+/// Starts a foreign relay inside `host`; also the command as one would type it.
+fn foreign(host: &Netns, program: &str, args: &[&str]) -> Result<(Carrier, String)> {
+    let mut command = host.command(program);
+    command.args(args);
+    let program = Program::start(command)?;
+    let line = program.line.clone();
+    Ok((Carrier::Program(program), line))
 }
 
 /// The peer's version, as its Debian package or itself tells it.
 fn version(peer: Peer) -> Result<String> {
-    let (package, program) = match peer {
-        Peer::Ours | Peer::OursJumbo => ("", sibling("vswitchd")?),
-        Peer::Slirp4netns | Peer::Slirp4netnsJumbo => ("slirp4netns", "slirp4netns".into()),
-        Peer::Pasta | Peer::PastaTuned | Peer::PastaJumbo => ("passt", "pasta".into()),
-        Peer::Kernel => ("", "nft".into()),
-    };
-    let mut command = Command::new(program);
-    let own = first_line(command.arg("--version"));
-    let mut query = Command::new("dpkg-query");
-    let packaged = first_line(query.args(["-W", "-f", "${Package} ${Version}\\n", package]));
-    let version = match peer {
-        Peer::Kernel => {
-            let kernel = rustix::system::uname();
-            format!("Linux {}, {own}", kernel.release().to_string_lossy())
+    Ok(match peer {
+        Peer::Ours | Peer::OursJumbo => {
+            let program = sibling("vswitchd")?;
+            program::own_version(program.to_str().context("the program's path is not text")?)
         }
-        _ if packaged.is_empty() => own,
-        _ => packaged,
-    };
-    Ok(version)
-}
-
-/// What a command prints first; empty if it cannot be run.
-fn first_line(command: &mut Command) -> String {
-    let output = command.output().map(|output| output.stdout).unwrap_or_default();
-    let text = String::from_utf8_lossy(&output);
-    text.lines().next().unwrap_or_default().trim().to_owned()
+        Peer::Slirp4netns | Peer::Slirp4netnsJumbo => program::version("slirp4netns", "slirp4netns"),
+        Peer::Pasta | Peer::PastaTuned | Peer::PastaJumbo => program::version("passt", "pasta"),
+        Peer::Kernel => program::kernel_version(),
+    })
 }
 
 /// The name of the container's device; slirp4netns and pasta are told it.

@@ -35,6 +35,8 @@ pub(super) struct Datagrams {
     /// Strangers choose the keys, so the hash has a secret.
     by_ends: HashMap<Ends, u32, RandomState>,
     recency: Recency,
+    /// Sessions at a time.
+    most: usize,
     buffer: Box<[u8]>,
     /// The listener stopped at its budget.
     has_more: bool,
@@ -70,6 +72,7 @@ impl Datagrams {
             free: Vec::new(),
             by_ends: HashMap::default(),
             recency: Recency::new(),
+            most: MOST_SESSIONS,
             buffer: vec![0; SLOTS.stride * RECEIVE_MAX].into_boxed_slice(),
             has_more: false,
             turns: VecDeque::new(),
@@ -180,7 +183,7 @@ impl Datagrams {
     }
 
     fn begin(&mut self, now: Instant, ends: Ends, registry: &Registry) -> Option<u32> {
-        if self.by_ends.len() >= MOST_SESSIONS {
+        if self.by_ends.len() >= self.most {
             self.forget_oldest();
         }
         let id = self.free.last().copied().unwrap_or(self.sessions.len() as u32);
@@ -279,3 +282,6 @@ const BATCHES: usize = 4;
 
 /// Errors in a row after which the next datagram is waited for.
 const FAILURES: usize = 4;
+
+#[cfg(test)]
+mod tests;

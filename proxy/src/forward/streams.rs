@@ -157,7 +157,13 @@ impl Streams {
                     self.turns.push_back(id);
                 }
             }
-            Progress::Ended(_) | Progress::Open => {}
+            Progress::Ended(_) => {
+                // Its descriptors are free for whoever waits.
+                if let Door::ShutUntil(_) = self.door {
+                    self.door = Door::Knocking;
+                }
+            }
+            Progress::Open => {}
         }
     }
 }

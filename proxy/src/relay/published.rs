@@ -128,7 +128,7 @@ impl Relay {
         self.published.mappings.insert(id, mapping);
         for listener in listeners {
             if let Err(error) = self.open_door(id, listener, link) {
-                drop(self.close_doors(id));
+                drop(self.close_doors(id, link));
                 return Err(error);
             }
         }
@@ -153,28 +153,22 @@ impl Relay {
             }
             self.abort_splices_of(id);
         }
-        let doors = self.close_doors(id);
-        let listeners = doors.into_iter().map(|door| {
-            // It leaves the poll set, and may enter another.
-            let _ = link
-                .registry()
-                .deregister(&mut SourceFd(&door.socket.as_raw_fd()));
-            Listener {
-                socket: door.socket.into(),
-                bound: door.bound,
-                container_port: door.container_port,
-            }
+        let doors = self.close_doors(id, link);
+        let listeners = doors.into_iter().map(|door| Listener {
+            socket: door.socket.into(),
+            bound: door.bound,
+            container_port: door.container_port,
         });
         Some(listeners.collect())
     }
 
     /// Closes the mappings of a container whose port is about to go.
-    pub(super) fn close_mappings_of(&mut self, endpoint: u32) {
+    pub(super) fn close_mappings_of(&mut self, endpoint: u32, link: &impl Link) {
         let mappings = self.published.mappings.values();
         let of_endpoint = mappings.filter(|mapping| mapping.spec.backend.endpoint == endpoint);
         let ids: Vec<MappingId> = of_endpoint.map(|mapping| mapping.spec.id).collect();
         for id in ids {
-            drop(self.close_doors(id));
+            drop(self.close_doors(id, link));
         }
     }
 
@@ -248,7 +242,7 @@ impl Relay {
         Ok(())
     }
 
-    fn close_doors(&mut self, id: MappingId) -> Vec<Door> {
+    fn close_doors(&mut self, id: MappingId, link: &impl Link) -> Vec<Door> {
         let Some(mapping) = self.published.mappings.remove(&id) else {
             return Vec::new();
         };
@@ -258,6 +252,11 @@ impl Relay {
             .filter_map(|&listener| self.published.remove(listener));
         let doors: Vec<Door> = doors.collect();
         for door in &doors {
+            // It leaves the poll set here: the socket may live on, given to another relay or, where the service
+            // manager bound it, as the daemon's own.
+            let _ = link
+                .registry()
+                .deregister(&mut SourceFd(&door.socket.as_raw_fd()));
             self.config
                 .published
                 .remove(id, mapping.spec.protocol, door.bound);

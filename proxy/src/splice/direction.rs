@@ -99,6 +99,10 @@ impl Direction {
     pub(super) fn advance(&mut self, source: &Socket, sink: &Socket, means: &mut Means) -> Halt {
         let mut budget = BUDGET;
         loop {
+            if !self.writable && self.stage != Stage::Ended {
+                // It holds what the sink has refused; events of the source do not change that.
+                return Halt::Waits;
+            }
             match self.deliver(sink, means) {
                 Ok(()) => {}
                 Err(error) if is_not_ready(&error) => {
@@ -117,7 +121,7 @@ impl Direction {
                     self.stage = Stage::Ended;
                     return Halt::Ended;
                 }
-                Stage::Open if !self.readable || !self.writable => return Halt::Waits,
+                Stage::Open if !self.readable => return Halt::Waits,
                 Stage::Open if budget == 0 => return Halt::Budget,
                 Stage::Open => {}
             }

@@ -133,3 +133,45 @@ fn sandboxes_match_by_name_network_and_status() {
         Err(FilterError::Value("status", "odd".into()))
     );
 }
+
+#[test]
+fn sandboxes_match_by_their_published_ports() {
+    let mut state = state();
+    let mapping = |host_port, container_port, protocol| PortMapping {
+        host_ip: None,
+        host_port,
+        container_port,
+        count: 3,
+        protocol,
+        rules: crate::model::PortRules::default(),
+    };
+    for sandbox in state.sandboxes.values_mut() {
+        sandbox.ports = vec![
+            mapping(8080, 80, Transport::Tcp),
+            mapping(5353, 53, Transport::Udp),
+        ];
+    }
+    let matches = |key: &str, value: &str| {
+        let filters = format!(r#"{{"{key}":["{value}"]}}"#);
+        let filters = Filters::parse(&filters).expect("it parses");
+        filters.sandboxes(&state, false).map(|found| found.len() == 1)
+    };
+    for (key, value, expected) in [
+        ("publish", "8080", true),
+        ("publish", "8082/tcp", true),
+        ("publish", "8083", false),
+        ("publish", "8080/udp", false),
+        ("publish", "5000-6000/udp", true),
+        ("publish", "80", false),
+        ("expose", "80", true),
+        ("expose", "82-90/TCP", true),
+        ("expose", "53", false),
+        ("expose", "53/udp", true),
+    ] {
+        assert_eq!(matches(key, value), Ok(expected), "{key}={value}");
+    }
+    for wrong in ["", "0", "x", "9-8", "80/sctp"] {
+        let error = Err(FilterError::Value("publish", wrong.into()));
+        assert_eq!(matches("publish", wrong), error);
+    }
+}

@@ -28,7 +28,7 @@ fn behind(last: Option<u16>, range: RangeInclusive<u16>) -> impl Iterator<Item =
     (begin..=high).chain(low..begin)
 }
 
-/// `32768	60999`.
+/// Both ends with white space between them.
 fn range(text: &str) -> Option<RangeInclusive<u16>> {
     let mut numbers = text.split_ascii_whitespace().map(str::parse);
     let (low, high) = (numbers.next()?.ok()?, numbers.next()?.ok()?);

@@ -237,7 +237,8 @@ fn requests_that_contradict_themselves_are_refused() {
         change(&mut wrong);
         check(&[happy(), wrong]).expect_err("it is wrong").to_string()
     };
-    let cases: [(&dyn Fn(&mut PortRequest), &str); 9] = [
+    type Change<'a> = &'a dyn Fn(&mut PortRequest);
+    let cases: [(Change<'_>, &str); 9] = [
         (
             &|wrong| wrong.container_ports = span(0, 0),
             "invalid containerPort: 0",

@@ -9,7 +9,7 @@ use super::*;
 use crate::{
     config::{Descriptors, Limits, Policy, RelayConfig, Source, Timeouts},
     mock::{Side, now},
-    publish::{Backend, Bound, Rules},
+    publish::{Backend, Bound, Routing, Rules},
 };
 
 /// A relay with one listener for the container that `change` makes of one with both versions.
@@ -149,5 +149,119 @@ fn r_in_6_what_is_bound_covers_what_it_says() {
             covered,
             "{bound:?} {to}"
         );
+    }
+}
+
+#[test]
+fn clients_are_shown_by_the_routing_that_holds_when_they_come() {
+    let mut relay = relay(BOTH, |_| {});
+    let routing = Routing {
+        routed_v4: true,
+        routed_v6: false,
+        on_link: Arc::new(["198.51.100.0/24".parse().expect("a prefix")]),
+    };
+    assert!(relay.reroute(MappingId(1), routing.clone()));
+    for (client, from) in [
+        ("203.0.113.200", "203.0.113.200"),
+        ("198.51.100.7", "10.0.0.1"),
+        ("2001:db8::9", "fd00::1"),
+    ] {
+        let (_, shown) = shown(&mut relay, client).expect("there is a way");
+        assert_eq!(shown, from, "{client}");
+    }
+    assert!(!relay.reroute(MappingId(2), routing), "there is none such");
+}
+
+#[test]
+fn a_part_of_a_mapping_becomes_one_of_its_own() {
+    let mut relay = relay(BOTH, |_| {});
+    let mut side = Side::new("10.0.0.2:80", "10.0.0.1:1");
+    let mut scratch = Scratch::default();
+    let mut spec = relay
+        .published
+        .mapping(MappingId(1))
+        .expect("published")
+        .spec
+        .clone();
+    spec.id = MappingId(2);
+    let sockets = [81, 82, 83].map(|container_port| {
+        let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let address = socket.local_addr().expect("its address");
+        let listener = Listener {
+            bound: Bound {
+                address,
+                dual_stack: false,
+            },
+            socket: socket.into(),
+            container_port,
+        };
+        (address, listener)
+    });
+    let addresses: Vec<SocketAddr> = sockets.iter().map(|(address, _)| *address).collect();
+    let listeners = sockets.into_iter().map(|(_, listener)| listener).collect();
+    relay
+        .publish(now(), spec, listeners, &side.link)
+        .expect("published");
+    assert!(relay.split(MappingId(2), 82..=82, MappingId(3)));
+    assert!(
+        !relay.split(MappingId(9), 82..=82, MappingId(4)),
+        "there is none such"
+    );
+
+    let mut ports_of = |relay: &mut Relay, id| {
+        let listeners = relay.unpublish(
+            now(),
+            MappingId(id),
+            Connections::Keep,
+            &mut scratch,
+            &mut side.link,
+        );
+        let ports = listeners
+            .into_iter()
+            .flatten()
+            .map(|listener| listener.container_port);
+        ports.collect::<Vec<_>>()
+    };
+    let is_known = |relay: &Relay, address| relay.config.published.find(Protocol::Tcp, address).is_some();
+    assert!(addresses.iter().all(|&address| is_known(&relay, address)));
+    assert_eq!(ports_of(&mut relay, 3), [82]);
+    assert_eq!(
+        addresses
+            .iter()
+            .map(|&address| is_known(&relay, address))
+            .collect::<Vec<_>>(),
+        [true, false, true]
+    );
+    assert_eq!(ports_of(&mut relay, 2), [81, 83]);
+    assert_eq!(relay.mappings().count(), 1);
+}
+
+#[test]
+fn a_socket_that_lives_on_has_left_the_poll_set() {
+    let mut relay = relay(BOTH, |_| {});
+    let side = Side::new("10.0.0.2:80", "10.0.0.1:1");
+    let mut spec = relay
+        .published
+        .mapping(MappingId(1))
+        .expect("published")
+        .spec
+        .clone();
+    let kept = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+    let bound = Bound {
+        address: kept.local_addr().expect("its address"),
+        dual_stack: false,
+    };
+    // As often as the descriptor gets the same number again.
+    for id in 2..5 {
+        spec.id = MappingId(id);
+        let listener = Listener {
+            socket: kept.try_clone().expect("a descriptor").into(),
+            bound,
+            container_port: 81,
+        };
+        relay
+            .publish(now(), spec.clone(), vec![listener], &side.link)
+            .expect("published");
+        relay.close_mappings_of(1, &side.link);
     }
 }

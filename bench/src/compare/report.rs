@@ -1,15 +1,11 @@
-//! The tables, the file and the plot of `outbound`.
+//! The tables, the file and the plot of a comparison.
 
 use std::path::Path;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{
-    goal::Goal,
-    measure::{Measure, Sample},
-    peer::{Peer, Way},
-};
+use super::{Goal, Measure, Peer, Sample, Way};
 use crate::{
     plot::{self, Bar},
     report::{Better, write_files},
@@ -18,15 +14,16 @@ use crate::{
 
 /// One peer's rounds of one measure.
 #[derive(Debug, Serialize)]
-pub(crate) struct Side {
+#[serde(bound = "")]
+pub(crate) struct Side<P: Peer> {
     #[serde(serialize_with = "title_of")]
-    pub(crate) peer: Peer,
+    pub(crate) peer: P,
     /// One per round; none where the measurement failed.
     pub(crate) samples: Vec<Option<Sample>>,
 }
 
-impl Side {
-    pub(super) fn new(peer: Peer) -> Self {
+impl<P: Peer> Side<P> {
+    pub(super) fn new(peer: P) -> Self {
         Self {
             peer,
             samples: Vec::new(),
@@ -38,7 +35,7 @@ impl Side {
     }
 }
 
-fn title_of<S: serde::Serializer>(peer: &Peer, serializer: S) -> Result<S::Ok, S::Error> {
+fn title_of<P: Peer, S: serde::Serializer>(peer: &P, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(peer.title())
 }
 
@@ -51,10 +48,11 @@ pub(crate) struct LeftOut {
 
 /// Everything that a run has shown.
 #[derive(Debug, Serialize)]
-pub(crate) struct Report {
+#[serde(bound = "")]
+pub(crate) struct Report<P: Peer> {
     peers: Vec<Started>,
     left_out: Vec<LeftOut>,
-    measures: Vec<Row>,
+    measures: Vec<Row<P>>,
     goals: Vec<Outcome>,
 }
 
@@ -64,14 +62,16 @@ struct Started {
     peer: &'static str,
     version: String,
     command: String,
+    remark: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+#[serde(bound = "")]
+struct Row<P: Peer> {
     title: &'static str,
     unit: &'static str,
     better: Better,
-    sides: Vec<Side>,
+    sides: Vec<Side<P>>,
 }
 
 /// A goal beside what was measured.
@@ -86,16 +86,16 @@ struct Outcome {
     reached: Option<bool>,
 }
 
-impl Report {
-    /// `sides` are those of each of [`Measure::ALL`].
-    pub(super) fn new(
-        ways: &[Way],
+impl<P: Peer> Report<P> {
+    /// `sides` are those of each of [`Measure::ALL`], as [`rounds`](super::rounds) gives them.
+    pub(crate) fn new<M: Measure<P>>(
+        ways: &[impl Way<P>],
         left_out: Vec<LeftOut>,
-        sides: [Vec<Side>; Measure::ALL.len()],
-        goals: &[Goal],
+        sides: Vec<Vec<Side<P>>>,
+        goals: &[Goal<P, M>],
     ) -> Self {
-        let outcomes = goals.iter().map(|goal| {
-            let sides = Measure::ALL
+        let goals = goals.iter().map(|goal| {
+            let sides = M::ALL
                 .iter()
                 .zip(&sides)
                 .find(|(measure, _)| **measure == goal.measure);
@@ -109,32 +109,34 @@ impl Report {
                 reached: ratio.map(|ratio| goal.is_reached(ratio)),
             }
         });
+        let goals = goals.collect();
         let peers = ways.iter().map(|way| Started {
             peer: way.peer().title(),
-            version: way.version.clone(),
-            command: way.command.clone(),
+            version: way.version().to_owned(),
+            command: way.command().to_owned(),
+            remark: way.remark(),
+        });
+        let rows = M::ALL.iter().zip(sides).map(|(measure, sides)| Row {
+            title: measure.title(),
+            unit: measure.unit(),
+            better: measure.better(),
+            sides,
         });
         Self {
-            goals: outcomes.collect(),
+            goals,
             peers: peers.collect(),
             left_out,
-            measures: Measure::ALL
-                .into_iter()
-                .zip(sides)
-                .map(|(measure, sides)| Row {
-                    title: measure.title(),
-                    unit: measure.unit(),
-                    better: measure.better(),
-                    sides,
-                })
-                .collect(),
+            measures: rows.collect(),
         }
     }
 
-    pub(super) fn print(&self, load: &str) {
+    pub(crate) fn print(&self, load: &str) {
         println!();
         for peer in &self.peers {
             println!("{}: {}\n    {}", peer.peer, peer.version, peer.command);
+            if let Some(remark) = &peer.remark {
+                println!("    {remark}");
+            }
         }
         for row in &self.measures {
             println!("\n{} ({}, {} is better)", row.title, row.unit, row.better.word());
@@ -144,7 +146,7 @@ impl Report {
         }
         println!("\ngoals, as medians of per-round ratios:");
         for goal in &self.goals {
-            println!("  {:<38}{}", goal.title, goal.verdict());
+            println!("  {:<43}{}", goal.title, goal.verdict());
         }
         for peer in &self.left_out {
             println!("LEFT OUT: {}: {}", peer.peer, peer.why);
@@ -152,20 +154,28 @@ impl Report {
         println!("\nload average at end: {load}");
     }
 
-    /// Writes outbound.json and outbound.svg.
-    pub(super) fn write(&self, dir: &Path) -> Result<()> {
+    /// Writes `<name>.json` and `<name>.svg`.
+    pub(crate) fn write(&self, dir: &Path, paper: Paper<'_>) -> Result<()> {
         let bars: Vec<_> = self.goals.iter().map(Outcome::bar).collect();
-        let plot = plot::bars(
-            "vswitchd's way out beside its goals (right of the line: reached; black tick: aim)",
-            "goal",
-            &bars,
-        )?;
-        write_files(dir, "outbound", self, &plot)
+        let title = format!(
+            "{} beside its goals (right of the line: reached; black tick: aim)",
+            paper.title
+        );
+        write_files(dir, paper.name, self, &plot::bars(&title, "goal", &bars)?)
     }
 }
 
+/// How a report is written down.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Paper<'a> {
+    /// Of the files.
+    pub(crate) name: &'a str,
+    /// What was measured.
+    pub(crate) title: &'a str,
+}
+
 /// Medians of a side's rounds, and what else they tell.
-fn describe(side: &Side) -> String {
+fn describe<P: Peer>(side: &Side<P>) -> String {
     let values = side.each(|sample| Some(sample.value));
     if values.is_empty() {
         return "  FAILED in every round".to_owned();
@@ -188,6 +198,10 @@ fn describe(side: &Side) -> String {
     add("s/Gbit", 4, side.each(|sample| sample.processor_per_gbit));
     let retransmits = side.each(|sample| sample.retransmits.map(|count| count as f64));
     add("retransmits", 0, retransmits);
+    let failed = side.each(|sample| sample.failed.map(|count| count as f64));
+    if failed.iter().any(|&count| count > 0.0) {
+        add("failed", 0, failed);
+    }
     text
 }
 

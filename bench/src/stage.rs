@@ -4,18 +4,18 @@ use std::net::Ipv4Addr;
 
 use anyhow::Result;
 
-use crate::{agent::CONGESTION_CONTROL, topology::Netns, traffic::Ends};
+use crate::{topology::Netns, traffic::Ends};
 
 /// A "host" and an "outside" namespace with a link between them.
 #[derive(Debug)]
 pub(crate) struct Stage {
     pub(crate) host: Netns,
-    outside: Netns,
+    pub(crate) outside: Netns,
 }
 
 impl Stage {
     pub(crate) fn new() -> Result<Self> {
-        let (host, outside) = (namespace("host")?, namespace("out")?);
+        let (host, outside) = (Netns::with_cubic("host")?, Netns::with_cubic("out")?);
         let link = Link {
             device: "eth0",
             inner: ["192.0.2.1/24", "2001:db8::1/64"],
@@ -30,8 +30,8 @@ impl Stage {
 
     /// A second host, for a container behind the kernel's own masquerade: its connection tracking would
     /// cost the relays on the first one.
-    pub(super) fn router(&self, container: &Netns) -> Result<Netns> {
-        let router = namespace("router")?;
+    pub(crate) fn router(&self, container: &Netns) -> Result<Netns> {
+        let router = Netns::with_cubic("router")?;
         let link = Link {
             device: "eth1",
             inner: ["198.51.100.1/24", "2001:db8:1::1/64"],
@@ -63,12 +63,13 @@ impl Stage {
             client: container,
             server: &self.outside,
             address: Ipv4Addr::new(192, 0, 2, 2),
+            port: None,
         }
     }
 
     /// Traffic from a container behind the router to the outside: to the address that the outside answers
     /// the router from.
-    pub(super) fn routed_ends<'a>(&'a self, container: &'a Netns) -> Ends<'a> {
+    pub(crate) fn routed_ends<'a>(&'a self, container: &'a Netns) -> Ends<'a> {
         Ends {
             address: Ipv4Addr::new(198, 51, 100, 2),
             ..self.ends(container)
@@ -76,24 +77,16 @@ impl Stage {
     }
 }
 
-/// A namespace whose sockets use the same congestion control as the agents: a relay's sockets are its own.
-fn namespace(role: &str) -> Result<Netns> {
-    let netns = Netns::new(role)?;
-    let setting = format!("net.ipv4.tcp_congestion_control={CONGESTION_CONTROL}");
-    netns.run("sysctl", &["-qw", &setting])?;
-    Ok(netns)
-}
-
 /// A veth pair between two namespaces.
-struct Link {
+pub(crate) struct Link {
     /// The device's name on the outer side; on the inner one it is called `uplink`.
-    device: &'static str,
-    inner: [&'static str; 2],
-    outer: [&'static str; 2],
+    pub(crate) device: &'static str,
+    pub(crate) inner: [&'static str; 2],
+    pub(crate) outer: [&'static str; 2],
 }
 
 impl Link {
-    fn lay(&self, inner: &Netns, outer: &Netns) -> Result<()> {
+    pub(crate) fn lay(&self, inner: &Netns, outer: &Netns) -> Result<()> {
         let peer = ["peer", "name", self.device, "netns", outer.name()];
         inner.ip(&[&["link", "add", "uplink", "type", "veth"][..], &peer].concat())?;
         for (netns, device, addresses) in [(inner, "uplink", self.inner), (outer, self.device, self.outer)] {
