@@ -59,16 +59,9 @@ pub(crate) struct HostSocket {
     keeps_alive: bool,
     /// What the container gets before the first byte of the receive queue, as far as it has not acknowledged it.
     prefix: Vec<u8>,
-    opening: Opening,
-}
-
-/// Who has begun a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Opening {
-    /// We: `tcpi_bytes_acked` counts our SYN (tcp_ack, net/ipv4/tcp_input.c).
-    Active,
-    /// The peer: our SYN was acknowledged before there was a socket to count it (tcp_create_openreq_child).
-    Passive,
+    /// What `tcpi_bytes_acked` lacks of a stream with its SYN: the kernel counts the SYN that it has sent by connecting,
+    /// but not the one by which it has answered a client (`tcp_check_req`).
+    uncounted: u64,
 }
 
 /// How a peek gets to its offset.
@@ -99,24 +92,27 @@ impl HostSocket {
                 SocketAddr::V6(_) => socket.set_tclass_v6(traffic_class.into()),
             };
         }
-        Self::adopt(socket, Opening::Active)
+        Self::adopt(socket)
     }
 
-    /// Takes the non-blocking socket of a client that was accepted. The container gets `prefix` before what the
-    /// client sends.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(crate) fn accepted(socket: Socket, prefix: Vec<u8>) -> io::Result<Self> {
-        let socket = Self::adopt(socket, Opening::Passive)?;
-        Ok(Self { prefix, ..socket })
-    }
-
-    /// Takes a non-blocking socket that something else has made.
+    /// Takes a non-blocking socket that a listener has accepted. The container gets `prefix` before what its peer
+    /// sends.
     ///
     /// # Errors
     /// The kernel's; it is no TCP socket.
-    pub(crate) fn adopt(socket: Socket, opening: Opening) -> io::Result<Self> {
+    pub(crate) fn accepted(socket: Socket, prefix: Vec<u8>) -> io::Result<Self> {
+        Ok(Self {
+            prefix,
+            uncounted: 1,
+            ..Self::adopt(socket)?
+        })
+    }
+
+    /// Takes a non-blocking socket that something else has made, and that connects.
+    ///
+    /// # Errors
+    /// The kernel's; it is no TCP socket.
+    pub(crate) fn adopt(socket: Socket) -> io::Result<Self> {
         // Small requests must not wait for the acknowledgment of the one before: the container's own stack
         // has decided already whether to wait.
         socket.set_tcp_nodelay(true)?;
@@ -132,7 +128,7 @@ impl HostSocket {
             is_out_of_step: false,
             keeps_alive: false,
             prefix: Vec::new(),
-            opening,
+            uncounted: 0,
         })
     }
 
@@ -254,10 +250,7 @@ impl HostSocket {
             free: free - free / OVERHEAD,
             queued: memory.queued,
             peer_window: peer.window,
-            peer_acked: match self.opening {
-                Opening::Active => peer.acked,
-                Opening::Passive => peer.acked + 1,
-            },
+            peer_acked: peer.acked + self.uncounted,
             round_trip: peer.round_trip,
         }
     }

@@ -23,7 +23,7 @@ use crate::{
     payload::Packet,
     publish::SocketKind,
     seq::SeqNum,
-    stream::{self, Attempt, HostSocket, Opening, StreamIo, TcpFlow},
+    stream::{self, Attempt, HostSocket, StreamIo, TcpFlow},
     tcp::{Connection, End, Outgoing, Settings},
 };
 
@@ -135,7 +135,7 @@ impl Relay {
         };
         let to = target.unwrap_or(tuple.remote);
         let opened = match inside {
-            Some(socket) => HostSocket::adopt(socket.into(), Opening::Active),
+            Some(socket) => HostSocket::adopt(socket.into()),
             None => HostSocket::open(to, &self.config.source, packet.headers.class & DSCP),
         };
         let socket = match opened {

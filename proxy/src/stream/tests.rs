@@ -95,3 +95,16 @@ fn r_rx_11_urgent_data_stays_in_its_place() {
     assert_eq!(stream, b"abcdeUfgh");
     socket.discard(9).expect("all of it is there");
 }
+
+/// The kernel counts the SYN of those who connect only (R-RX-4 needs the number of the stream's bytes).
+#[test]
+fn what_a_peer_has_acknowledged_counts_the_syn_at_both_ends() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let to = listener.local_addr().expect("it is bound");
+    let connecting = std::net::TcpStream::connect(to).expect("somebody listens");
+    let (accepted, _) = listener.accept().expect("somebody connects");
+    let connecting = HostSocket::adopt(connecting.into()).expect("a TCP socket");
+    let accepted = HostSocket::accepted(accepted.into(), Vec::new()).expect("a TCP socket");
+    assert_eq!(connecting.room().peer_acked, 1);
+    assert_eq!(accepted.room().peer_acked, 1);
+}

@@ -58,7 +58,7 @@ impl Connection {
             self.mss = offer.mss;
             // RFC 7323 §2.2: scaling is on only if both SYNs had it.
             self.scale = offer.window_scale.unwrap_or(0);
-            self.own_scale = self.own_scale.and(offer.window_scale);
+            self.own_scale = offer.window_scale.map(|_| WINDOW_SCALE);
             self.establish(ack);
             // R-IN-3: at once, before data and without any: a server that speaks first waits for it.
             self.acknowledge(now, io);

@@ -67,7 +67,7 @@ pub struct Room {
     pub queued: u32,
     /// The window that the peer advertises, in bytes.
     pub peer_window: u32,
-    /// Bytes of the whole stream that the peer has acknowledged (`tcpi_bytes_acked`, which counts the SYN).
+    /// Bytes of the whole stream that the peer has acknowledged, with the SYN.
     pub peer_acked: u64,
     /// Smoothed round trip to the peer.
     pub round_trip: Duration,

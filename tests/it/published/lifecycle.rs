@@ -1,8 +1,8 @@
 //! Published ports when sandboxes, networks, ports and the daemon come and go.
 
-use super::{HOST, INNER, LOOPBACK, OPEN, OUTER, Scene, at};
+use super::{HOST, INNER, LOOPBACK, OPEN, OUTER, Scene, UNSPECIFIED, at};
 use crate::support::{
-    agent::{Service, Transport},
+    agent::{Role, Service, Transport},
     daemon::PATIENCE,
     outside::{Outside, Place, Privilege},
     within,
@@ -65,6 +65,89 @@ fn connections_outlive_their_port_unless_they_are_to_be_closed() {
             assert!(last.contains(&&*word), "{close}: {word}");
         }
     }
+}
+
+#[test]
+fn a_part_of_a_range_goes_with_its_own_connections_only() {
+    let Some(scene) = Scene::new("-p 8080-8082:7000-7002") else {
+        return;
+    };
+    let servers = [0, 1, 2].map(|offset| {
+        let (at, service) = (at(UNSPECIFIED, INNER + offset), Service::Echo);
+        let agent = scene.daemon.agent("web", &Role::Serve { at, service });
+        assert_eq!(agent.word(), (INNER + offset).to_string());
+        agent
+    });
+    let held = |offset| {
+        [
+            (Place::Far, HOST[0]),
+            (Place::Far, HOST[1]),
+            (Place::Host, LOOPBACK[0]),
+        ]
+        .map(|(place, to)| scene.hold(place, at(to, OUTER + offset)))
+    };
+    let [first, middle, last] = [held(0), held(1), held(2)];
+    scene.daemon.ok("unpublish --close web 7001");
+    let rows = scene.daemon.json("port --counters web");
+    let active: u64 = rows
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(|row| row["Active"].as_u64())
+        .sum();
+    assert_eq!(active, 6, "{rows}");
+    for agent in middle {
+        let word = agent.last_word();
+        assert!(["ConnectionReset", "BrokenPipe"].contains(&&*word), "{word}");
+    }
+    let at_middle = scene.reach(Place::Far, at(HOST[0], OUTER + 1));
+    assert_eq!(at_middle, "ConnectionRefused");
+    // What is left of the range still ends its own.
+    scene.daemon.ok("unpublish --close web 8082:7002");
+    for agent in last {
+        let word = agent.last_word();
+        assert!(["ConnectionReset", "BrokenPipe"].contains(&&*word), "{word}");
+    }
+    for agent in first {
+        assert_eq!(agent.last_word(), "alive");
+    }
+    drop(servers);
+}
+
+#[test]
+fn a_port_that_is_taken_while_there_is_no_daemon_keeps_nothing_else_from_coming_back() {
+    let Some(mut scene) = Scene::new("-p 8080:7000 -p 8081:7000") else {
+        return;
+    };
+    let _server = scene.introduce("web", 1);
+    scene.daemon.kill9();
+    let role = Role::Serve {
+        at: at(UNSPECIFIED, OUTER),
+        service: Service::Echo,
+    };
+    let (_thief, _) = scene.outside.server(Place::Host, &role);
+    scene.daemon.restart();
+    assert_eq!(scene.daemon.ps(), ["web"]);
+    let seen = scene.visit(Place::Far, at(HOST[0], OUTER + 1), Transport::Tcp);
+    assert_eq!(seen, format!("itself {INNER}"));
+    let log = scene.daemon.log();
+    assert!(log.contains("8080"), "it says what is missing: {log}");
+}
+
+#[test]
+fn ports_of_a_sandbox_that_ended_without_a_daemon_are_free() {
+    let Some(mut scene) = Scene::new("-p 8080:7000") else {
+        return;
+    };
+    scene.daemon.kill9();
+    scene.daemon.kill_sandbox("web");
+    scene.daemon.restart();
+    within(PATIENCE, "it is forgotten", || scene.daemon.ps().is_empty());
+    assert_eq!(scene.reach(Place::Far, at(HOST[0], OUTER)), "ConnectionRefused");
+    scene.daemon.run("heir", "--network lan -p 8080:7000");
+    let _server = scene.introduce("heir", 1);
+    let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
+    assert_eq!(seen, format!("itself {INNER}"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Who may come, and how.
 
-use super::{FAR, GATEWAYS, HOST, INNER, LOOPBACK, OUTER, OWN, Scene, at};
+use super::{BOTH_TRANSPORTS, FAR, GATEWAYS, HOST, INNER, LOOPBACK, OUTER, OWN, Scene, at};
 use crate::support::{
     agent::{Dialogue, Role, Service, Transport},
     daemon::PATIENCE,
@@ -43,6 +43,57 @@ fn datagrams_of_clients_that_are_not_allowed_vanish_and_are_counted() {
     assert_eq!(word, format!("itself {INNER}"));
     assert_eq!(
         ["refused_allow", "accepted"].map(|name| scene.counter(name)),
+        [1, 1]
+    );
+}
+
+/// On whatever way they come.
+#[test]
+fn clients_on_the_host_and_in_containers_need_leave_too() {
+    let Some(mut scene) = Scene::new("-p 8080:7000,allow=203.0.113.0/24,2001:db8:2::/64") else {
+        return;
+    };
+    scene
+        .daemon
+        .ok("publish web -p 8080:7000/udp,allow=203.0.113.0/24,2001:db8:2::/64");
+    scene.daemon.run("neighbour", "--network lan");
+    let server = scene.introduce("web", 1);
+    for to in [HOST, LOOPBACK].concat() {
+        let word = scene.visit(Place::Host, at(to, OUTER), Transport::Tcp);
+        assert_eq!(word, "ConnectionReset", "{to}");
+        let word = scene.visit(Place::Host, at(to, OUTER), Transport::Udp);
+        assert_eq!(word, "WouldBlock", "{to}");
+    }
+    for caller in ["web", "neighbour"] {
+        for to in [HOST, GATEWAYS].concat() {
+            for transport in BOTH_TRANSPORTS {
+                let word = scene.visit_from(caller, at(to, OUTER), transport);
+                let refused = ["ConnectionReset", "ConnectionRefused", "WouldBlock"];
+                assert!(refused.contains(&&*word), "{caller} {to} {transport:?}: {word}");
+            }
+        }
+    }
+    let word = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
+    assert_eq!(word, format!("itself {INNER}"));
+    assert_eq!(
+        server.word(),
+        format!("tcp from {}", FAR[0]),
+        "the first it hears of"
+    );
+}
+
+#[test]
+fn udp_clients_are_limited_like_connections() {
+    let Some(scene) = Scene::new("-p 8080:7000/udp,max-conns=1") else {
+        return;
+    };
+    let _server = scene.introduce("web", 1);
+    let to = at(HOST[0], OUTER);
+    let word = scene.visit(Place::Far, to, Transport::Udp);
+    assert_eq!(word, format!("itself {INNER}"));
+    assert_eq!(scene.visit(Place::Outside, to, Transport::Udp), "WouldBlock");
+    assert_eq!(
+        ["accepted", "refused_connections"].map(|name| scene.counter(name)),
         [1, 1]
     );
 }
@@ -137,6 +188,27 @@ fn the_proxy_protocol_tells_the_container_who_comes() {
             }
         }
     }
+}
+
+#[test]
+fn the_proxy_protocol_tells_of_containers_too() {
+    let Some(mut scene) = Scene::new("-p 8080:7000,proxy-protocol=v1") else {
+        return;
+    };
+    scene
+        .daemon
+        .run("neighbour", "--network lan --ip 10.90.0.9 --ip6 fd90::9");
+    let server = scene.serve(Service::Recite);
+    let role = Role::Dial {
+        to: at(HOST[0], OUTER),
+        dialogue: Dialogue::AskAndFinish,
+        connections: 1,
+    };
+    assert_eq!(scene.daemon.act("neighbour", &role), "heard");
+    server.word();
+    let heard = server.word();
+    assert!(heard.starts_with("PROXY TCP4 "), "{heard}");
+    assert!(heard.ends_with(" 8080\\r\\nquestion"), "{heard}");
 }
 
 /// Section 2.2 of the PROXY protocol's text, up to the ports.

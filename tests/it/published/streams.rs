@@ -36,12 +36,12 @@ fn dialogues(flags: &str, slow: u64, dial: impl Fn(&Scene, &Role) -> String) {
     let Some(daemon) = outside.daemon(&[]) else { return };
     let mut scene = Scene::with(outside, daemon, flags);
     scene.daemon.run("neighbour", "--network lan");
-    for version in 0..2 {
+    for host in HOST {
         for (service, dialogue, here, there) in table(slow) {
-            let what = format!("{service:?} {dialogue:?} {}", HOST[version]);
+            let what = format!("{service:?} {dialogue:?} {host}");
             let server = scene.serve(service);
             let role = Role::Dial {
-                to: at(HOST[version], OUTER),
+                to: at(host, OUTER),
                 dialogue,
                 connections: 1,
             };
