@@ -193,6 +193,7 @@ pub struct DataPlane {
 #[derive(Debug)]
 struct Shared {
     workers: Vec<Worker>,
+    descriptors: Arc<Descriptors>,
     networks: Mutex<Networks>,
 }
 
@@ -222,8 +223,9 @@ impl DataPlane {
     ) -> io::Result<(Self, UnboundedReceiver<DataPlaneEvent>)> {
         // Workers must never wait for the control plane; what they report is rare (a device has gone).
         let (sender, receiver) = mpsc::unbounded_channel();
+        let descriptors = Arc::new(Descriptors::new(descriptors));
         let shared = WorkersShared {
-            descriptors: Arc::new(Descriptors::new(descriptors)),
+            descriptors: Arc::clone(&descriptors),
             published: Arc::new(PublishedPorts::default()),
         };
         let workers =
@@ -231,6 +233,7 @@ impl DataPlane {
         let workers = workers.collect::<io::Result<Vec<_>>>()?;
         let shared = Shared {
             workers,
+            descriptors,
             networks: Mutex::default(),
         };
         Ok((
@@ -480,6 +483,11 @@ impl DataPlane {
                 resolvers: Arc::clone(&resolvers),
             });
         }
+    }
+
+    /// The descriptors that host sockets may take.
+    pub fn descriptors(&self) -> &Arc<Descriptors> {
+        &self.shared.descriptors
     }
 
     /// Number of packet loops.

@@ -340,7 +340,7 @@ impl Control {
         publication: &mut Publication,
         listeners: Vec<Listener>,
     ) -> Result<(), AttachFailure> {
-        let sockets = self.sockets(writer, sandbox, home, &publication.mapping);
+        let sockets = self.sockets(writer, sandbox, home, &publication.mapping).await;
         let spec = home.spec(publication.id, &publication.mapping, sockets);
         let addresses = addresses(&listeners);
         self.shared.attacher.publish(home.at(), spec, listeners).await?;
@@ -364,7 +364,7 @@ impl Control {
     }
 
     /// The stock of sockets inside the container, for a mapping that needs one.
-    fn sockets(
+    async fn sockets(
         &self,
         writer: &mut Writer,
         sandbox: &Sandbox,
@@ -378,9 +378,13 @@ impl Control {
                 &sandbox.name,
                 target(&sandbox.namespace),
                 &home.endpoint,
-                Arc::clone(&self.shared.attacher),
+                (
+                    Arc::clone(&self.shared.attacher),
+                    Arc::clone(self.shared.plane.descriptors()),
+                ),
             )),
         };
+        supply.begun().await;
         Some(supply.sockets())
     }
 

@@ -9,8 +9,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::{sync::Notify, task::AbortHandle, time};
-use vswitch_proxy::publish::{NamespaceSockets, SocketKind};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time,
+};
+use vswitch_proxy::{
+    config::Descriptors,
+    publish::{NamespaceSockets, SocketKind},
+};
 
 use super::Attacher;
 use crate::{
@@ -22,6 +29,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Supply {
     sockets: Arc<NamespaceSockets>,
+    /// Whether the first delivery has come, or failed.
+    begun: watch::Receiver<bool>,
     task: AbortHandle,
 }
 
@@ -31,12 +40,13 @@ impl Supply {
         sandbox: &str,
         target: NetnsTarget,
         endpoint: &Endpoint,
-        attacher: Arc<dyn Attacher>,
+        (attacher, descriptors): (Arc<dyn Attacher>, Arc<Descriptors>),
     ) -> Self {
         let orders = Arc::new(Notify::new());
         let bell = Arc::clone(&orders);
-        let sockets = Arc::new(NamespaceSockets::new(move || bell.notify_one()));
+        let sockets = Arc::new(NamespaceSockets::new(descriptors, move || bell.notify_one()));
         orders.notify_one();
+        let (begins, begun) = watch::channel(false);
         let delivery = Delivery {
             sandbox: sandbox.to_owned(),
             target,
@@ -44,12 +54,21 @@ impl Supply {
             sockets: Arc::downgrade(&sockets),
             levels: Levels::new(endpoint.ipv4.is_some(), endpoint.ipv6.is_some()),
         };
-        let task = tokio::spawn(delivery.run(orders)).abort_handle();
-        Self { sockets, task }
+        let task = tokio::spawn(delivery.run(orders, begins)).abort_handle();
+        Self { sockets, begun, task }
     }
 
     pub(super) fn sockets(&self) -> Arc<NamespaceSockets> {
         Arc::clone(&self.sockets)
+    }
+
+    /// What ends when there are sockets, or none to be had: clients are treated alike from the first one on.
+    pub(super) fn begun(&self) -> impl Future<Output = ()> + use<> {
+        let mut begun = self.begun.clone();
+        async move {
+            // A task that has ended delivers nothing.
+            let _ = time::timeout(PATIENCE, begun.wait_for(|&begun| begun)).await;
+        }
     }
 }
 
@@ -69,7 +88,7 @@ struct Delivery {
 }
 
 impl Delivery {
-    async fn run(mut self, orders: Arc<Notify>) {
+    async fn run(mut self, orders: Arc<Notify>, begins: watch::Sender<bool>) {
         let mut pause = FIRST_PAUSE;
         loop {
             if self.levels.are_lowest() {
@@ -81,7 +100,10 @@ impl Delivery {
                 self.levels.lower(&sockets);
                 continue;
             }
-            match self.deliver().await {
+            let delivered = self.deliver().await;
+            // Nobody may be waiting.
+            let _ = begins.send(true);
+            match delivered {
                 Delivered::Done => pause = FIRST_PAUSE,
                 Delivered::Failed => {
                     // Clients on the host are relayed meanwhile, which works without.
@@ -207,6 +229,8 @@ const FEW_UDP: u8 = 4;
 const MOST: u8 = 240;
 /// Orders that follow each other within this time are answered with more.
 const CLOSE: Duration = Duration::from_secs(1);
+/// How long publishing waits for the first delivery.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// After this time without an order there are as few as in the beginning.
 const IDLE: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 10 });
 /// Between a failed delivery and the next; doubles up to the longest.
@@ -240,7 +264,7 @@ mod tests {
             [237, 0, 0, 0],
             "it is lowered by time alone"
         );
-        levels.lower(&NamespaceSockets::new(|| {}));
+        levels.lower(&NamespaceSockets::new(Arc::new(Descriptors::new(0)), || {}));
         assert_eq!(levels.order(later + CLOSE, taken), [13, 0, 0, 0]);
     }
 

@@ -4,8 +4,10 @@ use std::{
     fmt,
     net::IpAddr,
     os::fd::OwnedFd,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
+
+use crate::config::{Descriptors, Lease};
 
 /// A stock of sockets inside one container's namespace.
 ///
@@ -14,17 +16,26 @@ use std::{
 /// few has more of them ordered.
 pub struct NamespaceSockets {
     stock: Mutex<Stock>,
+    /// What sockets of all stocks and flows may take (R-LIM-2).
+    descriptors: Arc<Descriptors>,
     /// Called without a lock held, from a packet loop: must not wait.
     order: Box<dyn Fn() + Send + Sync>,
 }
 
 #[derive(Debug, Default)]
 struct Stock {
-    tcp_v4: Vec<OwnedFd>,
-    tcp_v6: Vec<OwnedFd>,
-    udp_v4: Vec<OwnedFd>,
-    udp_v6: Vec<OwnedFd>,
+    tcp_v4: Vec<Kept>,
+    tcp_v6: Vec<Kept>,
+    udp_v4: Vec<Kept>,
+    udp_v6: Vec<Kept>,
     is_ordered: bool,
+}
+
+/// A socket with the descriptor that it takes while it waits; whoever takes it accounts for it.
+#[derive(Debug)]
+struct Kept {
+    socket: OwnedFd,
+    _descriptor: Lease,
 }
 
 /// Kinds of sockets.
@@ -60,9 +71,10 @@ impl SocketKind {
 
 impl NamespaceSockets {
     /// An empty stock. `order` is called when sockets run low; whoever answers calls [`put`](Self::put).
-    pub fn new(order: impl Fn() + Send + Sync + 'static) -> Self {
+    pub fn new(descriptors: Arc<Descriptors>, order: impl Fn() + Send + Sync + 'static) -> Self {
         Self {
             stock: Mutex::default(),
+            descriptors,
             order: Box::new(order),
         }
     }
@@ -72,7 +84,7 @@ impl NamespaceSockets {
         let (socket, must_order) = {
             let mut stock = self.stock();
             let kept = stock.of(kind);
-            let socket = kept.pop();
+            let socket = kept.pop().map(|kept| kept.socket);
             let is_low = kept.len() < Self::LOW;
             let must_order = is_low && !std::mem::replace(&mut stock.is_ordered, true);
             (socket, must_order)
@@ -83,9 +95,17 @@ impl NamespaceSockets {
         socket
     }
 
-    /// Adds sockets that have arrived. The order is done.
+    /// Adds sockets that have arrived, as far as there are descriptors for them.
     pub fn put(&self, kind: SocketKind, sockets: Vec<OwnedFd>) {
-        self.stock().of(kind).extend(sockets);
+        let counted = sockets.into_iter().map_while(|socket| {
+            let descriptor = self.descriptors.take()?;
+            Some(Kept {
+                socket,
+                _descriptor: descriptor,
+            })
+        });
+        let counted: Vec<Kept> = counted.collect();
+        self.stock().of(kind).extend(counted);
     }
 
     /// Closes what there is of a kind beyond `most`.
@@ -117,7 +137,7 @@ impl NamespaceSockets {
 }
 
 impl Stock {
-    fn of(&mut self, kind: SocketKind) -> &mut Vec<OwnedFd> {
+    fn of(&mut self, kind: SocketKind) -> &mut Vec<Kept> {
         match kind {
             SocketKind::TcpV4 => &mut self.tcp_v4,
             SocketKind::TcpV6 => &mut self.tcp_v6,

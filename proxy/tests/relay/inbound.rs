@@ -168,7 +168,10 @@ fn r_opt_4_windows_are_scaled_only_if_both_sides_offer_it() {
         let out = s.take();
         let window = u32::from(out[0].segment.window) << ours;
         let room = (s.host.capacity as u32).min(u32::from(u16::MAX) << ours);
-        assert!(window <= room.next_multiple_of(1 << ours) && window > room / 4 * 3, "{window}");
+        assert!(
+            window <= room.next_multiple_of(1 << ours) && window > room / 4 * 3,
+            "{window}"
+        );
         // The window of a SYN is never scaled (RFC 7323 §2.2).
         s.serves(1000);
         assert_eq!(s.data(), [(0, 100)]);

@@ -488,7 +488,7 @@ fn r_in_7_a_container_reaches_a_published_port_without_leaving_the_daemon() {
     let address = server.local_addr().expect("its address");
     let mut site = Site::new();
     // The test's own namespace stands for the other container's.
-    let sockets = NamespaceSockets::new(|| {});
+    let sockets = NamespaceSockets::new(plenty(), || {});
     let socket = socket2::Socket::new(
         socket2::Domain::IPV4,
         socket2::Type::STREAM.nonblocking().cloexec(),
@@ -517,7 +517,7 @@ fn r_in_7_where_no_socket_is_at_hand_the_hosts_port_serves() {
     listener.bound.address.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let mut site = Site::new();
     let mut spec = spec(Rules::default());
-    spec.backend.sockets = Some(Arc::new(NamespaceSockets::new(move || {
+    spec.backend.sockets = Some(Arc::new(NamespaceSockets::new(plenty(), move || {
         *ordered.lock().expect("a number") += 1
     })));
     site.publish(spec, vec![listener]).expect("published");
@@ -538,12 +538,16 @@ fn local_clients_of_a_mapping_may_be_relayed() {
     connected(&mut site, address);
 }
 
+fn plenty() -> Arc<Descriptors> {
+    Arc::new(Descriptors::new(100))
+}
+
 /// A server in "the container's namespace", which is the test's own, and a port published for it with sockets at
 /// hand.
 fn spliced(count: usize) -> (Site, SocketAddr, TcpListener) {
     let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a server");
     let port = server.local_addr().expect("its address").port();
-    let sockets = NamespaceSockets::new(|| {});
+    let sockets = NamespaceSockets::new(plenty(), || {});
     let made = (0..count).map(|_| {
         let kind = socket2::Type::STREAM.nonblocking().cloexec();
         let socket = socket2::Socket::new(socket2::Domain::IPV4, kind, None);
