@@ -36,16 +36,6 @@ impl DatagramSocket {
         Ok(socket)
     }
 
-    /// Takes a UDP socket that something else has made, and connects it to `target`.
-    ///
-    /// # Errors
-    /// The kernel's.
-    pub(crate) fn adopt(socket: Socket, target: SocketAddr) -> io::Result<Self> {
-        let socket = Self::prepare(socket, Service::Udp, version_of(target))?;
-        socket.connect(target)?;
-        Ok(socket)
-    }
-
     /// Connects to `target`, which has the version of the socket.
     ///
     /// Between `bind` and this, datagrams of strangers may have been queued; receivers hold each datagram's source
@@ -137,10 +127,6 @@ impl DatagramSocket {
             (Service::Queries | Service::Udp, IpVersion::V6) => (Domain::IPV6, Protocol::UDP),
         };
         let socket = Socket::new(domain, Type::DGRAM.nonblocking().cloexec(), Some(protocol))?;
-        Self::prepare(socket, service, version)
-    }
-
-    fn prepare(socket: Socket, service: Service, version: IpVersion) -> io::Result<Self> {
         let errors = match version {
             IpVersion::V4 => IntOption::QUEUE_ERRORS_V4,
             IpVersion::V6 => IntOption::QUEUE_ERRORS_V6,

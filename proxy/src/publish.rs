@@ -20,8 +20,8 @@ use vswitch_wire::MacAddr;
 
 use crate::listing::Protocol;
 
+pub(crate) use registry::Caller;
 pub use registry::PublishedPorts;
-pub(crate) use registry::Reached;
 pub use sockets::{NamespaceSockets, SocketKind};
 
 /// Names a mapping for as long as the daemon runs; the control plane numbers them.
@@ -101,22 +101,6 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Whether everybody may come as often as he likes, and the container is told nothing.
-    pub(crate) fn is_trivial(&self) -> bool {
-        let Self {
-            allow,
-            max_connections,
-            connections_per_second,
-            proxy_protocol,
-            local,
-        } = self;
-        allow.is_empty()
-            && max_connections.is_none()
-            && connections_per_second.is_none()
-            && proxy_protocol.is_none()
-            && *local == Local::Splice
-    }
-
     /// Whether `client` may come.
     pub(crate) fn admit(&self, client: IpAddr) -> bool {
         self.allow.is_empty() || self.allow.iter().any(|prefix| prefix.contains(&client))

@@ -295,7 +295,7 @@ impl Relay {
                     }
                 }
                 SocketRole::Splice(id, _) => self.clear_splice_turn(id),
-                SocketRole::Listener(_) => {}
+                SocketRole::Listener(id) => self.clear_listener_turn(id),
             }
             let readable = Readiness {
                 readable: true,
@@ -365,6 +365,7 @@ impl Relay {
 
     /// Ends all flows.
     pub fn remove_all(&mut self, now: Instant, scratch: &mut Scratch, link: &mut impl Link) {
+        self.close_all_mappings(link);
         self.abort_all_splices();
         let ids: Vec<FlowId> = self.flows.iter().map(|(id, _)| id).collect();
         for id in ids {
@@ -477,6 +478,7 @@ enum Answer {
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        self.forget_ports();
         // A worker that ends has no way to the containers any more, but the hosts' peers must not take an
         // unfinished stream for a finished one.
         let ids: Vec<FlowId> = self.flows.iter().map(|(id, _)| id).collect();

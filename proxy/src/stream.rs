@@ -132,6 +132,20 @@ impl HostSocket {
         })
     }
 
+    /// Binds the socket to a free port of an address of the host, and gives both.
+    ///
+    /// # Errors
+    /// The kernel's: no port is free, the address is not the host's any more.
+    pub(crate) fn bind_to(&self, address: IpAddr) -> io::Result<SocketAddr> {
+        // It may have an address and no port yet, by configuration.
+        let own = self.socket.local_addr()?.as_socket();
+        if own.is_none_or(|own| own.ip().is_unspecified()) {
+            self.socket.bind(&SocketAddr::new(address, 0).into())?;
+        }
+        let own = self.socket.local_addr()?.as_socket();
+        own.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
     /// Begins to connect; `Ok(true)` if that is done already.
     ///
     /// # Errors

@@ -115,6 +115,8 @@ pub struct Connection {
     remote: bool,
     wants_turn: bool,
     owes_reset: bool,
+    /// The container has refused a client, or kept silent for too long.
+    is_refused: bool,
 
     began: Instant,
     /// When a segment of the container was last heard, and when anything last happened.
@@ -247,6 +249,7 @@ impl Connection {
             remote: false,
             wants_turn: false,
             owes_reset: false,
+            is_refused: false,
             began: now,
             heard: now,
             active: now,
@@ -283,13 +286,17 @@ impl Connection {
             return;
         }
         self.heard = now;
-        self.active = now;
         self.unanswered = 0;
+        let before = (self.state, self.una, self.rcv_nxt);
         match self.state {
             State::Connecting => self.handle_while_connecting(segment),
             State::SynAckSent => self.handle_while_opening(now, segment, io),
             State::SynSent => self.handle_while_initiating(now, segment, io),
             State::Established => self.handle_while_established(now, segment, io),
+        }
+        // R-TM-1: an answer to our own keep-alive is none of the flow's doing.
+        if before != (self.state, self.una, self.rcv_nxt) {
+            self.active = now;
         }
     }
 
@@ -353,6 +360,11 @@ impl Connection {
     /// Whether the host's connect is pending.
     pub fn is_connecting(&self) -> bool {
         self.state == State::Connecting
+    }
+
+    /// Whether a client's connection is over because the container has refused it, or kept silent for too long.
+    pub fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Whether a client's connection waits for the container's answer.

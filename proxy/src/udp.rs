@@ -11,7 +11,6 @@ use std::{
     time::Instant,
 };
 
-use socket2::Socket;
 use vswitch_wire::{Refusal, UdpHeader};
 
 use crate::{
@@ -58,13 +57,13 @@ impl UdpFlow {
         Ok(Self::new(now, socket, target))
     }
 
-    /// A conversation with `target` by a socket that something else has made.
+    /// The socket's own address.
     ///
     /// # Errors
     /// The kernel's.
-    pub(crate) fn adopt(now: Instant, socket: Socket, target: SocketAddr) -> io::Result<Self> {
-        let socket = DatagramSocket::adopt(socket, target)?;
-        Ok(Self::new(now, socket, target))
+    pub(crate) fn local_addr(&self) -> io::Result<SocketAddr> {
+        let address = self.socket.socket().local_addr()?.as_socket();
+        address.ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
     }
 
     fn new(now: Instant, socket: DatagramSocket, target: SocketAddr) -> Self {

@@ -316,6 +316,7 @@ impl Reactor {
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         network.remove_flows(port, &mut around);
         network.engine.remove_port(now, port);
+        settle(now, network, &mut self.deadline, &self.events);
         let device = network
             .devices
             .remove(port)
@@ -353,9 +354,9 @@ impl Reactor {
             .as_mut()
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-        network
-            .unpublish(mapping, connections, &mut around)
-            .ok_or(DataPlaneError::UnknownMapping(mapping))
+        let listeners = network.unpublish(mapping, connections, &mut around);
+        settle(now, network, &mut self.deadline, &self.events);
+        listeners.ok_or(DataPlaneError::UnknownMapping(mapping))
     }
 
     /// Changes a mapping; `change` gives whether it is there.
@@ -506,8 +507,8 @@ impl Reactor {
 /// starve the others, and a port's part of a turn stays below about 64 × 10 µs even with super-frames.
 const BUDGET: u32 = 64;
 
-/// Host sockets served per turn, and flows that stopped at their budget, each with 256 KiB at most: so many take
-/// a few milliseconds, in which no container's device overflows.
+/// Host sockets served per turn, and sockets that stopped at their budget, each with 256 KiB at most (a splice: 1 MiB each
+/// way): so many take a few milliseconds, in which no container's device overflows.
 const FLOWS_AT_ONCE: usize = 16;
 
 /// Events taken per poll; the rest stays with the kernel for the next one.

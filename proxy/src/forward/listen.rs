@@ -9,6 +9,7 @@ use std::{
 use socket2::{Domain, Protocol as SocketProtocol, Socket, Type};
 
 use super::{Lower, Protocol};
+use crate::splice;
 
 /// Why a port cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,7 @@ pub(super) fn listen(
     }
     socket.bind(&address.into()).map_err(failed("bind"))?;
     if protocol == Protocol::Tcp {
+        splice::prepare(&socket).map_err(failed("setsockopt"))?;
         socket.listen(BACKLOG).map_err(failed("listen"))?;
     }
     Ok(socket)
@@ -78,6 +80,9 @@ fn adopt(protocol: Protocol, socket: Socket) -> io::Result<Socket> {
         ));
     }
     socket.set_nonblocking(true)?;
+    if protocol == Protocol::Tcp {
+        splice::prepare(&socket)?;
+    }
     if protocol == Protocol::Tcp && !socket.is_listener()? {
         socket.listen(BACKLOG)?;
     }

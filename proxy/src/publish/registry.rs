@@ -1,109 +1,99 @@
-//! Which of the host's addresses and ports lead to containers, for containers that call them.
+//! Which of the host's addresses and ports are published, and which containers call them.
 
 use std::{
     collections::HashMap,
     net::{IpAddr, SocketAddr},
-    os::fd::OwnedFd,
-    sync::{
-        Arc, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use super::{Bound, MappingId, MappingSpec, NamespaceSockets, SocketKind};
+use super::{Bound, MappingId};
 use crate::listing::Protocol;
 
-/// All published ports of the daemon. Relays enter and remove theirs, and look here once for each new flow of a
-/// container to an address of the host; no packet does.
+/// All published ports of the daemon, and the containers that are on their way to one.
+///
+/// A container that calls a published port by an address of the host comes to the listener from a host socket of its
+/// relay, and so with the host's address. It must not be taken for a process of the host (CVE-2021-20199): its relay
+/// enters the socket here before it connects, and the listener's relay finds out who it is.
+///
+/// Relays look here once for each new flow of a container to an address of the host, and for each client that seems to
+/// be on this host; no packet does.
 #[derive(Debug, Default)]
 pub struct PublishedPorts {
-    by_port: RwLock<HashMap<(Protocol, u16), Vec<Entry>>>,
+    known: RwLock<Known>,
 }
 
+#[derive(Debug, Default)]
+struct Known {
+    ports: HashMap<(Protocol, u16), Vec<(MappingId, Bound)>>,
+    callers: HashMap<(Protocol, SocketAddr), IpAddr>,
+}
+
+/// A container's host socket among [`PublishedPorts`], until this is dropped.
 #[derive(Debug)]
-struct Entry {
-    mapping: MappingId,
-    bound: Bound,
-    v4: Option<SocketAddr>,
-    v6: Option<SocketAddr>,
-    inside: Option<Inside>,
-}
-
-/// A way to a container that does not leave the daemon.
-#[derive(Debug, Clone)]
-pub(crate) struct Inside {
-    /// Sockets inside the container's namespace.
-    pub(crate) sockets: Arc<NamespaceSockets>,
-    /// How many have gone that way.
-    pub(crate) count: Arc<AtomicU64>,
-}
-
-/// The container behind a published port.
-#[derive(Debug, Clone)]
-pub(crate) struct Reached {
-    /// Its address, of the caller's version if it has one, and its port.
-    pub(crate) address: SocketAddr,
-    /// `None` where the mapping's rules need the listener to see who comes, or where the namespace cannot be entered.
-    pub(crate) inside: Option<Inside>,
-}
-
-impl Reached {
-    /// Takes a socket inside the container's namespace for a connection to it, which is counted.
-    pub(crate) fn take_socket(&self, kind: impl Fn(IpAddr) -> SocketKind) -> Option<OwnedFd> {
-        let Inside { sockets, count } = self.inside.as_ref()?;
-        let socket = sockets.take(kind(self.address.ip()))?;
-        count.fetch_add(1, Ordering::Relaxed);
-        Some(socket)
-    }
+pub(crate) struct Caller {
+    ports: Arc<PublishedPorts>,
+    protocol: Protocol,
+    socket: SocketAddr,
 }
 
 impl PublishedPorts {
-    /// Enters a listener of a mapping; `count` counts those who come without touching it.
-    pub(crate) fn insert(&self, spec: &MappingSpec, (bound, port): (Bound, u16), count: &Arc<AtomicU64>) {
-        let backend = &spec.backend;
-        let at = |address: IpAddr| SocketAddr::new(address, port);
-        let sockets = backend.sockets.clone().filter(|_| spec.rules.is_trivial());
-        let entry = Entry {
-            mapping: spec.id,
-            bound,
-            v4: backend.v4.map(|address| at(address.into())),
-            v6: backend.v6.map(|address| at(address.into())),
-            inside: sockets.map(|sockets| Inside {
-                sockets,
-                count: Arc::clone(count),
-            }),
-        };
-        let mut by_port = self.by_port.write().unwrap_or_else(PoisonError::into_inner);
-        by_port
-            .entry((spec.protocol, bound.address.port()))
-            .or_default()
-            .push(entry);
+    /// Enters a listener of a mapping.
+    pub(crate) fn insert(&self, mapping: MappingId, protocol: Protocol, bound: Bound) {
+        let mut known = self.change();
+        let entries = known.ports.entry((protocol, bound.address.port()));
+        entries.or_default().push((mapping, bound));
     }
 
     /// Removes a listener of a mapping.
     pub(crate) fn remove(&self, mapping: MappingId, protocol: Protocol, bound: Bound) {
-        let mut by_port = self.by_port.write().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.change();
         let key = (protocol, bound.address.port());
-        if let Some(entries) = by_port.get_mut(&key) {
-            entries.retain(|entry| (entry.mapping, entry.bound) != (mapping, bound));
+        if let Some(entries) = known.ports.get_mut(&key) {
+            entries.retain(|entry| *entry != (mapping, bound));
             if entries.is_empty() {
-                by_port.remove(&key);
+                known.ports.remove(&key);
             }
         }
     }
 
-    /// The container that a caller of this address of the host reaches.
-    pub(crate) fn find(&self, protocol: Protocol, to: SocketAddr) -> Option<Reached> {
-        let by_port = self.by_port.read().unwrap_or_else(PoisonError::into_inner);
-        let mut entries = by_port.get(&(protocol, to.port()))?.iter();
-        let entry = entries.find(|entry| entry.bound.covers(to))?;
-        let address = match to {
-            SocketAddr::V4(_) => entry.v4.or(entry.v6),
-            SocketAddr::V6(_) => entry.v6.or(entry.v4),
-        }?;
-        Some(Reached {
-            address,
-            inside: entry.inside.clone(),
-        })
+    /// Whether somebody who calls `to`, an address of the host, reaches a published port.
+    pub(crate) fn has(&self, protocol: Protocol, to: SocketAddr) -> bool {
+        let known = self.look();
+        let entries = known.ports.get(&(protocol, to.port()));
+        entries.is_some_and(|entries| entries.iter().any(|(_, bound)| bound.covers(to)))
+    }
+
+    /// Says that what comes from `socket`, bound to an address of the host, is the container with that address.
+    pub(crate) fn announce(
+        self: &Arc<Self>,
+        protocol: Protocol,
+        socket: SocketAddr,
+        container: IpAddr,
+    ) -> Caller {
+        self.change().callers.insert((protocol, socket), container);
+        Caller {
+            ports: Arc::clone(self),
+            protocol,
+            socket,
+        }
+    }
+
+    /// The container behind a client that seems to be on this host.
+    pub(crate) fn caller(&self, protocol: Protocol, client: SocketAddr) -> Option<IpAddr> {
+        self.look().callers.get(&(protocol, client)).copied()
+    }
+
+    fn look(&self) -> RwLockReadGuard<'_, Known> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self) -> RwLockWriteGuard<'_, Known> {
+        self.known.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Caller {
+    fn drop(&mut self) {
+        self.ports.change().callers.remove(&(self.protocol, self.socket));
     }
 }

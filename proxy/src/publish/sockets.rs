@@ -79,7 +79,7 @@ impl NamespaceSockets {
         }
     }
 
-    /// Takes a non-blocking, unbound, close-on-exec socket; `None` if there is none at the moment.
+    /// Takes an unbound socket, close-on-exec and non-blocking, one of TCP [prepared](crate::splice::prepare); `None` if there is none at the moment.
     pub fn take(&self, kind: SocketKind) -> Option<OwnedFd> {
         let (socket, must_order) = {
             let mut stock = self.stock();

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use mio::unix::SourceFd;
 
-use super::{Flow, Pending, Relay};
-use crate::{FlowId, Link, config::Lease, link::SocketRole};
+use super::{Flow, Kind, Pending, Relay};
+use crate::{FlowId, Link, config::Lease, link::SocketRole, listing::Protocol, stream::TcpFlow};
 
 impl Relay {
     /// Whether the container may begin another flow now.
@@ -21,7 +21,7 @@ impl Relay {
         self.shares.of(endpoint).new.give_back();
     }
 
-    /// A descriptor for another flow of the container. While they are scarce, a container has no more flows than
+    /// A descriptor for another flow of the container. While they are scarce, a container holds no more than
     /// eight times what is left for all (R-LIM-2), and its own idle ones make room first.
     pub(super) fn lease(&mut self, now: Instant, endpoint: u32) -> Option<Lease> {
         let may_have =
@@ -39,7 +39,7 @@ impl Relay {
 
     fn is_over_share(&mut self, endpoint: u32) -> bool {
         let left = self.config.limits.descriptors.left();
-        self.shares.of(endpoint).flows >= SHARE * left
+        self.shares.of(endpoint).descriptors >= SHARE * left
     }
 
     /// Makes sure that there is a place for another flow of the container, if need be by ending an idle one.
@@ -49,13 +49,17 @@ impl Relay {
         has_place
     }
 
-    /// The same for a client of a published port. Only other clients make room, and some places are never theirs:
-    /// however many come, the container can begin flows of its own. The mapping counts those that find none.
-    pub(super) fn make_place_for_client(&mut self, now: Instant, endpoint: u32) -> bool {
-        let is_of_client = |flow: &Flow| flow.mapping.is_some();
+    /// The same for a client of a published port. Only clients of UDP ports make room, and some places are never
+    /// clients': however many come, the container can begin flows of its own. The mapping counts those that find none.
+    /// A TCP client takes the place of one only that the container has not answered.
+    pub(super) fn make_place_for_client(&mut self, now: Instant, protocol: Protocol, endpoint: u32) -> bool {
+        let may_go = |flow: &Flow| {
+            let is_unanswered = flow.dispensability(now).is_some_and(|(is_one_way, _)| is_one_way);
+            flow.mapping.is_some() && (protocol == Protocol::Udp || is_unanswered)
+        };
         let is_crowded = self.shares.of(endpoint).clients >= self.config.limits.clients_per_endpoint;
-        let has_place = !is_crowded || self.evict_among(now, Some(endpoint), is_of_client);
-        has_place && self.make_place_among(now, endpoint, is_of_client)
+        let has_place = !is_crowded || self.evict_among(now, Some(endpoint), may_go);
+        has_place && self.make_place_among(now, endpoint, may_go)
     }
 
     fn make_place_among(&mut self, now: Instant, endpoint: u32, may_go: impl Fn(&Flow) -> bool) -> bool {
@@ -94,10 +98,16 @@ impl Relay {
                 .is_err()
         {
             self.counters.no_descriptor += 1;
+            if let (Kind::Tcp(TcpFlow { socket, .. }), Some(_)) = (flow.kind, flow.mapping) {
+                // R-IN-5: a client that is not let in hears so.
+                socket.reset();
+            }
             return None;
         }
         self.counters.flows += 1;
-        self.shares.of(flow.tuple.endpoint).flows += 1;
+        let share = self.shares.of(flow.tuple.endpoint);
+        share.flows += 1;
+        share.descriptors += usize::from(flow.descriptor.is_some());
         match flow.pending {
             Pending::Container => self.shares.of(flow.tuple.endpoint).initiating += 1,
             Pending::Host => {
@@ -134,6 +144,7 @@ impl Relay {
         self.deadlines.remove(id);
         let share = self.shares.of(flow.tuple.endpoint);
         share.flows -= 1;
+        share.descriptors -= usize::from(flow.descriptor.is_some());
         share.queries -= flow.outstanding_queries();
         if let Some(place) = flow.evictable_place
             && let Some(moved) = share.remove_evictable(place)

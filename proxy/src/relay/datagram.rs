@@ -6,8 +6,8 @@ use vswitch_wire::Refusal;
 
 use super::{Answer, Arrival, Flow, Kind, Pending, Relay, table::Tuple, target::Target};
 use crate::{
-    FlowId, Link, Scratch, datagram::Inbound, datagram_socket::Progress, echo::EchoFlow, errors,
-    link::SocketRole, listing::Protocol, payload::Packet, publish::SocketKind, udp::UdpFlow,
+    FlowId, Link, Scratch, config::Source, datagram::Inbound, datagram_socket::Progress, echo::EchoFlow,
+    errors, link::SocketRole, listing::Protocol, payload::Packet, udp::UdpFlow,
 };
 
 impl Relay {
@@ -130,6 +130,13 @@ impl Relay {
                 return Err(refusal);
             }
         };
+        let caller = match (&target, &kind) {
+            // Before anything is sent.
+            (Target::Published(_), Kind::Udp(flow)) => {
+                flow.local_addr().ok().map(|own| self.announce(&tuple, own))
+            }
+            _ => None,
+        };
         if !self.make_place(now, arrival.endpoint) {
             return Err(None);
         }
@@ -139,7 +146,7 @@ impl Relay {
             is_query: target.is_query(&tuple),
             target: match target {
                 Target::Itself => None,
-                Target::Host(address) | Target::Resolver(address) | Target::Published(_, address) => {
+                Target::Host(address) | Target::Resolver(address) | Target::Published(address) => {
                     Some(address)
                 }
             },
@@ -149,8 +156,9 @@ impl Relay {
             turn: false,
             evictable_place: None,
             mapping: None,
+            _caller: caller,
             kind,
-            _descriptor: Some(descriptor),
+            descriptor: Some(descriptor),
         };
         self.insert(flow, link).ok_or(None)
     }
@@ -160,19 +168,21 @@ impl Relay {
         if let Target::Resolver(_) = target {
             return UdpFlow::open_query(now, &mut self.resolvers, source).map(Kind::Udp);
         }
-        let to = match target {
-            Target::Published(reached, address) => match reached.take_socket(SocketKind::udp) {
-                Some(socket) => {
-                    return UdpFlow::adopt(now, socket.into(), reached.address).map(Kind::Udp);
-                }
-                None => *address,
-            },
-            Target::Host(address) => *address,
+        let to = match *target {
+            Target::Host(address) | Target::Published(address) => address,
             Target::Itself | Target::Resolver(_) => tuple.remote,
         };
         match tuple.protocol {
             Protocol::Icmp | Protocol::Icmpv6 => EchoFlow::open(now, to, source).map(Kind::Echo),
-            Protocol::Tcp | Protocol::Udp => UdpFlow::open(now, to, source).map(Kind::Udp),
+            Protocol::Tcp | Protocol::Udp => {
+                // The host itself is reached without any device or address of the outside.
+                let inside = Source::default();
+                let source = match target {
+                    Target::Published(_) => &inside,
+                    _ => source,
+                };
+                UdpFlow::open(now, to, source).map(Kind::Udp)
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     config::{Lease, RelayConfig, Timeouts},
     echo::EchoFlow,
     listing::FlowView,
-    publish::MappingId,
+    publish::{Caller, MappingId},
     stream::TcpFlow,
     udp::UdpFlow,
 };
@@ -43,9 +43,11 @@ pub(super) struct Flow {
     pub(super) evictable_place: Option<usize>,
     /// The mapping that it came in by; `None` if the container began it.
     pub(super) mapping: Option<MappingId>,
+    /// It leads to a published port of the host, and this tells the listener whose it is.
+    pub(super) _caller: Option<Caller>,
     pub(super) kind: Kind,
     /// `None` for a client of a published UDP port, which has no socket of its own.
-    pub(super) _descriptor: Option<Lease>,
+    pub(super) descriptor: Option<Lease>,
 }
 
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! What the host's kernel says of addresses.
 
 use std::{
-    io,
+    fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::{Duration, Instant},
 };
@@ -23,6 +23,8 @@ pub(super) struct Host {
     source: Source,
     /// What was asked a moment ago, and until when the answer is believed.
     answers: HashMap<IpAddr, (Owner, Instant), foldhash::fast::RandomState>,
+    /// To ask the kernel by; opened when it is needed first.
+    routes: Option<Routes>,
     /// The host's own addresses of both versions as they were a moment ago.
     own: [Option<(Option<IpAddr>, Instant)>; 2],
 }
@@ -41,6 +43,7 @@ impl Host {
         Self {
             source: source.clone(),
             answers: HashMap::default(),
+            routes: None,
             own: [None; 2],
         }
     }
@@ -56,12 +59,23 @@ impl Host {
             Some(&(owner, until)) if now < until => return Some(owner),
             _ => {}
         }
-        let owner = ask(address).ok()?;
+        let owner = self.ask(address).ok()?;
         if self.answers.len() >= MOST {
             self.answers.clear();
         }
         self.answers.insert(address, (owner, now + BELIEVED));
         Some(owner)
+    }
+
+    fn ask(&mut self, address: IpAddr) -> io::Result<Owner> {
+        let mut routes = match self.routes.take() {
+            Some(routes) => routes,
+            None => Routes::open()?,
+        };
+        let owner = routes.owner(address)?;
+        // After a failure an answer may be left over, so that one is not used again.
+        self.routes = Some(routes);
+        Ok(owner)
     }
 
     /// An address that the host's services listen on, for the gateway's address of that family.
@@ -99,38 +113,65 @@ impl Host {
     }
 }
 
-/// Looks the address up in the host's routes (`RTM_GETROUTE`, rtnetlink(7)); the kernel answers at once.
-fn ask(address: IpAddr) -> io::Result<Owner> {
-    let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
-    socket.set_non_blocking(true)?;
-    let mut message = RouteMessage::default();
-    let (family, prefix_len) = match address {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
-    message.header.address_family = family;
-    message.header.destination_prefix_length = prefix_len;
-    message
-        .attributes
-        .push(RouteAttribute::Destination(address.into()));
-    let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(message));
-    request.header.flags = NLM_F_REQUEST;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    socket.send_to(&bytes, &netlink_sys::SocketAddr::new(0, 0), 0)?;
-    let (reply, _) = socket.recv_from_full()?;
-    let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;
-    match reply.payload {
-        NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => Ok(match route.header.kind {
-            RouteType::Unicast | RouteType::Unreachable | RouteType::Prohibit | RouteType::BlackHole => {
-                Owner::Elsewhere
+/// The host's routes (`RTM_GETROUTE`, rtnetlink(7)); the kernel answers at once.
+struct Routes {
+    socket: netlink_sys::Socket,
+    sequence: u32,
+}
+
+impl Routes {
+    fn open() -> io::Result<Self> {
+        let socket = netlink_sys::Socket::new(NETLINK_ROUTE)?;
+        socket.set_non_blocking(true)?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Looks an address up.
+    fn owner(&mut self, address: IpAddr) -> io::Result<Owner> {
+        let mut message = RouteMessage::default();
+        let (family, prefix_len) = match address {
+            IpAddr::V4(_) => (AddressFamily::Inet, 32),
+            IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+        };
+        message.header.address_family = family;
+        message.header.destination_prefix_length = prefix_len;
+        message
+            .attributes
+            .push(RouteAttribute::Destination(address.into()));
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut request = NetlinkMessage::from(RouteNetlinkMessage::GetRoute(message));
+        request.header.flags = NLM_F_REQUEST;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket
+            .send_to(&bytes, &netlink_sys::SocketAddr::new(0, 0), 0)?;
+        let (reply, _) = self.socket.recv_from_full()?;
+        let reply = NetlinkMessage::<RouteNetlinkMessage>::deserialize(&reply).map_err(io::Error::other)?;
+        if reply.header.sequence_number != self.sequence {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        match reply.payload {
+            NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewRoute(route)) => {
+                Ok(match route.header.kind {
+                    RouteType::Unicast
+                    | RouteType::Unreachable
+                    | RouteType::Prohibit
+                    | RouteType::BlackHole => Owner::Elsewhere,
+                    _ => Owner::Host,
+                })
             }
-            _ => Owner::Host,
-        }),
-        // There is no way to it; connecting will say so.
-        NetlinkPayload::Error(error) if NO_ROUTE.contains(&-error.raw_code()) => Ok(Owner::Elsewhere),
-        _ => Err(io::ErrorKind::InvalidData.into()),
+            // There is no way to it; connecting will say so.
+            NetlinkPayload::Error(error) if NO_ROUTE.contains(&-error.raw_code()) => Ok(Owner::Elsewhere),
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+impl fmt::Debug for Routes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routes").finish_non_exhaustive()
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     Link, Scratch,
     link::{ListenerId, SocketRole},
     listing::Protocol,
-    publish::MappingId,
+    publish::{Caller, MappingId},
     stream::{Attempt, HostSocket, TcpFlow},
     tcp::Connection,
 };
@@ -71,8 +71,9 @@ impl Relay {
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // accept(2): errors that were pending on the new connection, which is gone.
-                Err(error) if !is_shortage(&error) => {}
+                // accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code";
+                // that one is gone.
+                Err(error) if is_of_client(&error) => {}
                 Err(_) => {
                     // R-LIM-2: asking again at once would spin. Those who wait stay in the kernel's queue.
                     self.counters.no_descriptor += 1;
@@ -97,19 +98,20 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) -> Result<(), Socket> {
-        let ip = client.address.ip();
-        let is_local = self.is_local(now, ip);
+        let origin = self.identify(now, Protocol::Tcp, client.address);
+        let client = Client {
+            address: origin.address(),
+            ..client
+        };
         let Some((door, mapping)) = self.published.entrance(client.listener) else {
             return Err(socket);
         };
-        // The kernel drops packets from elsewhere to its loopback addresses, but `route_localnet` lets them in
-        // (CVE-2020-8558).
         let container_port = door.container_port;
-        let is_forged = door.bound.address.ip().is_loopback() && !is_local;
-        if is_forged {
+        let is_stray = origin.is_stray(door.bound.address.ip());
+        if is_stray {
             mapping.counters.refused_allow += 1;
         }
-        if is_forged || !mapping.admit(now, ip) {
+        if is_stray || !mapping.admit(now, client.address.ip()) {
             return Err(socket);
         }
         let prefix = match mapping.spec.rules.proxy_protocol {
@@ -119,8 +121,8 @@ impl Relay {
                 None => return Err(socket),
             },
         };
-        let (socket, prefix) = match is_local {
-            true => {
+        let (socket, prefix) = match origin {
+            Origin::Host(_) => {
                 let local = LocalClient {
                     mapping: client.mapping,
                     address: client.address,
@@ -133,7 +135,7 @@ impl Relay {
                     Err(LocalClient { socket, prefix, .. }) => (socket, prefix),
                 }
             }
-            false => (socket, prefix),
+            Origin::Container(_) | Origin::Elsewhere(_) => (socket, prefix),
         };
         self.inject(now, client, (socket, prefix), scratch, link)
     }
@@ -147,17 +149,20 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) -> Result<(), Socket> {
-        let shown = self.shown(now, client.listener, client.address.ip());
+        let Some(shown) = self.shown(now, client.listener, client.address.ip()) else {
+            self.count_failed(client.mapping);
+            return Err(socket);
+        };
         let Some((endpoint, station)) = self.published.mapping(client.mapping).map(Mapping::station) else {
             return Err(socket);
         };
         let limits = &self.config.limits;
         let has_room = self.shares.of(endpoint).initiating < limits.initiating_per_endpoint;
-        let tuple = match shown {
-            Some(shown) if has_room => self.free_tuple(endpoint, shown, client.address),
-            _ => None,
+        let tuple = match has_room {
+            true => self.free_tuple(endpoint, shown, client.address),
+            false => None,
         };
-        let Some(tuple) = tuple.filter(|_| self.make_place_for_client(now, endpoint)) else {
+        let Some(tuple) = tuple.filter(|_| self.make_place_for_client(now, Protocol::Tcp, endpoint)) else {
             self.count_turned_away(client.mapping);
             return Err(socket);
         };
@@ -182,12 +187,13 @@ impl Relay {
             turn: false,
             evictable_place: None,
             mapping: Some(client.mapping),
+            _caller: None,
             kind: Kind::Tcp(TcpFlow {
                 connection: Connection::inbound(now, settings),
                 socket,
                 attempt: Attempt::new(now),
             }),
-            _descriptor: Some(descriptor),
+            descriptor: Some(descriptor),
         };
         match self.insert(flow, link) {
             Some(id) => {
@@ -200,16 +206,27 @@ impl Relay {
         Ok(())
     }
 
+    /// Says whose a host socket is that is about to call a published port.
+    pub(super) fn announce(&self, tuple: &Tuple, own: SocketAddr) -> Caller {
+        let container = tuple.container.ip();
+        self.config.published.announce(tuple.protocol, own, container)
+    }
+
+    /// Who a client is: a container's address for one that calls from inside the daemon.
+    pub(super) fn identify(&mut self, now: Instant, protocol: Protocol, client: SocketAddr) -> Origin {
+        if !self.is_local(now, client.ip()) {
+            return Origin::Elsewhere(client);
+        }
+        match self.config.published.caller(protocol, client) {
+            Some(container) => Origin::Container(SocketAddr::new(container, client.port())),
+            None => Origin::Host(client),
+        }
+    }
+
     /// Whether somebody with that address is on this host. Who may be remote is not taken for local
     /// (CVE-2021-20199).
     pub(super) fn is_local(&mut self, now: Instant, client: IpAddr) -> bool {
         client.is_loopback() || self.host.known_owner(now, client) == Some(Owner::Host)
-    }
-
-    /// Whether somebody from elsewhere has reached a loopback address of this host: the kernel drops such packets, but
-    /// `route_localnet` lets them in (CVE-2020-8558), and a port published there is for this host alone.
-    pub(super) fn is_stray_of_loopback(&mut self, now: Instant, client: IpAddr, to: IpAddr) -> bool {
-        to.is_loopback() && !self.is_local(now, client)
     }
 
     /// Both ends as the container is to know them. The client keeps its port unless somebody else has it towards the
@@ -248,6 +265,30 @@ impl Relay {
     }
 }
 
+/// Where a client is, with its address: a container's own for one that calls from inside the daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// A container of this daemon, which calls an address of the host.
+    Container(SocketAddr),
+    /// Not on this host.
+    Elsewhere(SocketAddr),
+    /// A process of this host.
+    Host(SocketAddr),
+}
+
+impl Origin {
+    pub(super) fn address(self) -> SocketAddr {
+        let (Self::Container(address) | Self::Elsewhere(address) | Self::Host(address)) = self;
+        address
+    }
+
+    /// Whether somebody from elsewhere has reached a loopback address of this host: the kernel drops such packets, but
+    /// `route_localnet` lets them in (CVE-2020-8558), and a port published there is for this host alone.
+    pub(super) fn is_stray(self, to: IpAddr) -> bool {
+        to.is_loopback() && matches!(self, Self::Elsewhere(_))
+    }
+}
+
 /// Who has come, and by what.
 #[derive(Debug, Clone, Copy)]
 struct Client {
@@ -279,12 +320,24 @@ pub(super) fn reset(socket: Socket) {
     let _ = socket.set_linger(Some(Duration::ZERO));
 }
 
-/// Whether the host is short of descriptors or memory for now.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+/// Whether an accept has failed because of the one who came (accept(2), "Error handling").
+fn is_of_client(error: &io::Error) -> bool {
+    let of_client = [
+        libc::ECONNABORTED,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::EINTR,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::ENONET,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EPERM,
+        libc::EPROTO,
+    ];
     error
         .raw_os_error()
-        .is_some_and(|errno| shortages.contains(&errno))
+        .is_some_and(|errno| of_client.contains(&errno))
 }
 
 /// Connections accepted at a listener before the next socket's turn (R-IN-5).

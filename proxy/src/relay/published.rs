@@ -6,10 +6,6 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     os::fd::{AsFd, AsRawFd},
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
     time::Instant,
 };
 
@@ -32,6 +28,7 @@ use crate::{
     link::{ListenerId, SocketRole},
     listing::Protocol,
     publish::{Bound, Connections, Listener, MappingId, MappingSpec, MappingView},
+    splice,
 };
 
 /// The mappings of one relay.
@@ -43,6 +40,8 @@ pub(super) struct Published {
     /// Listeners that accept nobody for want of descriptors, and until when.
     paused: Vec<ListenerId>,
     resume_at: Option<Instant>,
+    /// Connections that went on when their mapping was taken out of service, by it.
+    left: HashMap<MappingId, u32, foldhash::fast::RandomState>,
 }
 
 /// One mapping.
@@ -55,8 +54,6 @@ pub(super) struct Mapping {
     /// New ones that may still come in this second.
     rate: Option<Allowance>,
     pub(super) counters: Counters,
-    /// Containers' flows that came without touching a listener.
-    hairpins: Arc<AtomicU64>,
 }
 
 /// One listener.
@@ -68,13 +65,15 @@ pub(super) struct Door {
     pub(super) container_port: u16,
     /// Waits in [`Relay::turns`].
     pub(super) turn: bool,
+    /// Accepts nobody for want of descriptors.
+    pub(super) is_paused: bool,
     _descriptor: Lease,
 }
 
 counters! {
     /// What has come by a mapping since it was published.
     Counters {
-        /// Connections, or UDP clients, that were brought to the container; those of other containers included.
+        /// Connections, or UDP clients, that were brought to the container.
         accepted,
         /// The container refused, or did not answer in time.
         failed,
@@ -115,15 +114,13 @@ impl Relay {
         let id = spec.id;
         let rate = spec.rules.connections_per_second.map(Allowance::per_second);
         // Some may have stayed when it was taken back before.
-        let of_mapping = self.flows.iter().filter(|(_, flow)| flow.mapping == Some(id));
-        let active = (of_mapping.count() + self.splices_of(id)) as u32;
+        let active = self.published.left.remove(&id).unwrap_or(0);
         let mapping = Mapping {
             spec,
             listeners: Vec::with_capacity(listeners.len()),
             active,
             rate,
             counters: Counters::default(),
-            hairpins: Arc::default(),
         };
         self.published.mappings.insert(id, mapping);
         for listener in listeners {
@@ -144,8 +141,9 @@ impl Relay {
         scratch: &mut Scratch,
         link: &mut impl Link,
     ) -> Option<Vec<Listener>> {
-        let protocol = self.published.mappings.get(&id)?.spec.protocol;
-        if connections == Connections::End || protocol == Protocol::Udp {
+        let mapping = self.published.mappings.get(&id)?;
+        let ends = connections == Connections::End || mapping.spec.protocol == Protocol::Udp;
+        if ends && mapping.active > 0 {
             let of_mapping = self.flows.iter().filter(|(_, flow)| flow.mapping == Some(id));
             let ids: Vec<FlowId> = of_mapping.map(|(id, _)| id).collect();
             for id in ids {
@@ -172,14 +170,41 @@ impl Relay {
         }
     }
 
+    /// Closes all mappings.
+    pub(super) fn close_all_mappings(&mut self, link: &impl Link) {
+        let ids: Vec<MappingId> = self.published.mappings.keys().copied().collect();
+        for id in ids {
+            drop(self.close_doors(id, link));
+        }
+    }
+
+    /// Takes all listeners out of what relays share.
+    pub(super) fn forget_ports(&self) {
+        for mapping in self.published.mappings.values() {
+            let MappingSpec { id, protocol, .. } = mapping.spec;
+            let doors = mapping.listeners.iter().filter_map(|&id| self.published.door(id));
+            for door in doors {
+                self.config.published.remove(id, protocol, door.bound);
+            }
+        }
+    }
+
     /// Lets listeners go on that have rested for want of descriptors.
     pub(super) fn resume_listeners(&mut self, now: Instant) {
         for id in self.published.take_rested(now) {
-            if let Some(door) = self.published.door_mut(id)
-                && !std::mem::replace(&mut door.turn, true)
-            {
-                self.turns.push_back(SocketRole::Listener(id).id());
+            if let Some(door) = self.published.door_mut(id) {
+                door.is_paused = false;
+                if !std::mem::replace(&mut door.turn, true) {
+                    self.turns.push_back(SocketRole::Listener(id).id());
+                }
             }
+        }
+    }
+
+    /// Its turn has come.
+    pub(super) fn clear_listener_turn(&mut self, id: ListenerId) {
+        if let Some(door) = self.published.door_mut(id) {
+            door.turn = false;
         }
     }
 
@@ -205,12 +230,14 @@ impl Relay {
         })?;
         let socket = Socket::from(socket);
         socket.set_nonblocking(true)?;
-        let is_udp = self
+        match self
             .published
             .mapping(mapping)
-            .is_some_and(|mapping| mapping.spec.protocol == Protocol::Udp);
-        if is_udp {
-            sessions::prepare(&socket, &bound)?;
+            .map(|mapping| mapping.spec.protocol)
+        {
+            Some(Protocol::Udp) => sessions::prepare(&socket, &bound)?,
+            // Clients' sockets inherit it.
+            _ => splice::prepare(&socket)?,
         }
         let id = self.published.next_listener();
         let token = link.token(SocketRole::Listener(id).id());
@@ -225,14 +252,14 @@ impl Relay {
             bound,
             container_port,
             turn: false,
+            is_paused: false,
             _descriptor: lease,
         };
         self.published.insert(id, door);
         if let Some(mapping) = self.published.mappings.get_mut(&mapping) {
             mapping.listeners.push(id);
-            self.config
-                .published
-                .insert(&mapping.spec, (bound, container_port), &mapping.hairpins);
+            let MappingSpec { id, protocol, .. } = mapping.spec;
+            self.config.published.insert(id, protocol, bound);
         }
         // Who came before the registration makes no edge.
         if let Some(door) = self.published.door_mut(id) {
@@ -246,6 +273,9 @@ impl Relay {
         let Some(mapping) = self.published.mappings.remove(&id) else {
             return Vec::new();
         };
+        if mapping.active > 0 {
+            self.published.left.insert(id, mapping.active);
+        }
         let doors = mapping
             .listeners
             .iter()
@@ -328,13 +358,22 @@ impl Published {
     pub(super) fn count_out(&mut self, id: MappingId) {
         if let Some(mapping) = self.mappings.get_mut(&id) {
             mapping.active -= 1;
+        } else if let Some(left) = self.left.get_mut(&id) {
+            *left -= 1;
+            if *left == 0 {
+                self.left.remove(&id);
+            }
         }
     }
 
     /// Lets a listener rest until `at`, together with those that rest already.
     pub(super) fn pause(&mut self, at: Instant, id: ListenerId) {
-        self.paused.push(id);
-        self.resume_at.get_or_insert(at);
+        if let Some(door) = self.door_mut(id)
+            && !std::mem::replace(&mut door.is_paused, true)
+        {
+            self.paused.push(id);
+            self.resume_at.get_or_insert(at);
+        }
     }
 
     /// When listeners that rest are to go on.
@@ -379,14 +418,10 @@ impl Published {
 impl Mapping {
     /// Every counter with the name that listings of mappings have.
     fn named_counters(&self) -> Vec<(&'static str, u64)> {
-        let hairpins = self.hairpins.load(Ordering::Relaxed);
-        let counters = Counters {
-            accepted: self.counters.accepted + hairpins,
-            ..self.counters
-        };
-        let counters = counters.iter();
-        let named = counters.map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count));
-        named.chain([("hairpins", hairpins)]).collect()
+        let counters = self.counters.iter();
+        counters
+            .map(|(name, count)| (name.strip_prefix("relay_").unwrap_or(name), count))
+            .collect()
     }
 
     /// The container's switch port and MAC.

@@ -30,6 +30,7 @@ use crate::{
     datagram_socket::Progress,
     drain::{self, SLOTS},
     link::{ListenerId, SocketRole},
+    listing::Protocol,
     pktinfo::{Ends, SharedSocket},
     publish::{Bound, MappingId},
     sys::{RECEIVE_MAX, Received},
@@ -95,12 +96,13 @@ impl Relay {
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return progress,
                 Err(_) => {
-                    // As `Drain::drain`: an error without an entry, twice, is the host's own.
+                    // An error without an entry, twice: with its buffer full the socket keeps none, and with what is in
+                    // it, it says nothing when more comes. So it is asked again.
                     let (count, more) = self.drain_client_errors(now, id, scratch, link);
                     progress = more;
                     failures += usize::from(count == 0);
                     if failures > 1 {
-                        return Progress::Drained;
+                        return Progress::More;
                     }
                 }
             }
@@ -157,21 +159,23 @@ impl Relay {
         }
         let door = self.published.door(client.listener)?;
         let (id, port) = (door.mapping, door.bound.address.port());
-        if self.is_stray_of_loopback(now, ends.peer.ip(), ends.local.address) {
+        let origin = self.identify(now, Protocol::Udp, ends.peer);
+        if origin.is_stray(ends.local.address) {
             return self.refuse_client(id, |counters| &mut counters.refused_allow);
         }
+        let peer = origin.address();
         let mapping = self.published.mapping_mut(id)?;
-        if !mapping.admit(now, ends.peer.ip()) {
+        if !mapping.admit(now, peer.ip()) {
             return None;
         }
         let (endpoint, station) = (mapping.spec.backend.endpoint, mapping.spec.backend.station);
-        let Some(shown) = self.shown(now, client.listener, ends.peer.ip()) else {
+        let Some(shown) = self.shown(now, client.listener, peer.ip()) else {
             return self.refuse_client(id, |counters| &mut counters.failed);
         };
-        let Some(tuple) = self.free_tuple(endpoint, shown, ends.peer) else {
+        let Some(tuple) = self.free_tuple(endpoint, shown, peer) else {
             return self.refuse_client(id, |counters| &mut counters.refused_limit);
         };
-        if !self.make_place_for_client(now, endpoint) {
+        if !self.make_place_for_client(now, Protocol::Udp, endpoint) {
             return self.refuse_client(id, |counters| &mut counters.refused_limit);
         }
         let flow = Flow {
@@ -185,8 +189,9 @@ impl Relay {
             turn: false,
             evictable_place: None,
             mapping: Some(id),
+            _caller: None,
             kind: Kind::Session(UdpSession::new(now, client)),
-            _descriptor: None,
+            descriptor: None,
         };
         self.insert(flow, link)
     }

@@ -14,7 +14,7 @@ use crate::{
     link::{Side, SocketRole, SpliceId},
     listing::{FlowView, Protocol},
     publish::{Local, MappingId, SocketKind},
-    splice::{Connect, Ends, Progress, Splicer, Summary},
+    splice::{Connect, Ends, Progress, Splicer},
 };
 
 /// The splices of a relay.
@@ -37,6 +37,15 @@ struct Place {
     /// Waits in [`Relay::turns`].
     turn: bool,
     _descriptors: [Lease; 2],
+}
+
+/// How a splice has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It has had its time.
+    Over,
+    /// The container did not take it.
+    Refused,
 }
 
 /// A client on this host and what of it is known.
@@ -77,7 +86,7 @@ impl Relay {
             prefix,
             ..
         } = client;
-        let has_place = self.make_place_for_client(now, endpoint);
+        let has_place = self.make_place_for_client(now, Protocol::Tcp, endpoint);
         let leases = self
             .lease_for_client(endpoint)
             .zip(self.lease_for_client(endpoint));
@@ -118,8 +127,9 @@ impl Relay {
                 self.splices.insert(id, place);
                 let share = self.shares.of(endpoint);
                 (share.flows, share.clients) = (share.flows + 1, share.clients + 1);
+                share.descriptors += 2;
                 self.published.count_in(mapping);
-                self.advance_splice(now, id, Side::Front, READY);
+                self.advance_splice(now, id, Side::Back, READY);
             }
             Err(_) => self.count_turned_away(mapping),
         }
@@ -141,7 +151,18 @@ impl Relay {
                     self.turns.push_back(SocketRole::Splice(id, side).id());
                 }
             }
-            Progress::Ended(summary) => self.finish_splice(id, summary),
+            Progress::Ended(summary) => {
+                // The container's socket has failed before it said anything.
+                let is_refused = summary.reset && summary.to_front == 0 && side == Side::Back;
+                self.finish_splice(
+                    id,
+                    if is_refused {
+                        Outcome::Refused
+                    } else {
+                        Outcome::Over
+                    },
+                );
+            }
         }
     }
 
@@ -174,21 +195,22 @@ impl Relay {
             .map(|(id, _)| id)
             .collect();
         for id in ids {
-            if let Some(summary) = self.splices.splicer.abort(id) {
-                self.finish_splice(id, summary);
+            if self.splices.splicer.abort(id).is_some() {
+                self.finish_splice(id, Outcome::Over);
             }
         }
     }
 
-    fn finish_splice(&mut self, id: SpliceId, summary: Summary) {
+    fn finish_splice(&mut self, id: SpliceId, outcome: Outcome) {
         let Some(place) = self.splices.places.get_mut(id.0 as usize).and_then(Option::take) else {
             return;
         };
-        if summary.reset && summary.to_front == 0 && summary.to_back == 0 {
+        if outcome == Outcome::Refused {
             self.count_failed(place.mapping);
         }
         let share = self.shares.of(place.endpoint);
         (share.flows, share.clients) = (share.flows - 1, share.clients - 1);
+        share.descriptors -= 2;
         self.published.count_out(place.mapping);
     }
 
@@ -210,12 +232,6 @@ impl Relay {
                 timeout: Duration::ZERO,
             })
         })
-    }
-
-    /// How many mappings' connections are splices.
-    pub(super) fn splices_of(&self, mapping: MappingId) -> usize {
-        let places = self.splices.places.iter().flatten();
-        places.filter(|place| place.mapping == mapping).count()
     }
 }
 

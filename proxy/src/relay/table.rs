@@ -126,6 +126,8 @@ pub(super) struct Share {
     pub(super) flows: usize,
     /// Those of them that are clients of published ports.
     pub(super) clients: usize,
+    /// Descriptors that its flows hold: clients of UDP ports have none.
+    pub(super) descriptors: usize,
     /// TCP connections that wait for the host's connect.
     pub(super) pending: usize,
     /// Clients' connections that wait for the container's answer.
@@ -147,6 +149,7 @@ impl Share {
         Self {
             flows: 0,
             clients: 0,
+            descriptors: 0,
             pending: 0,
             initiating: 0,
             queries: 0,

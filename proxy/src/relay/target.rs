@@ -11,12 +11,7 @@ use super::{
     host::{Host, Owner},
     table::Tuple,
 };
-use crate::{
-    config::Policy,
-    link::Hop,
-    listing::Protocol,
-    publish::{PublishedPorts, Reached},
-};
+use crate::{config::Policy, link::Hop, listing::Protocol, publish::PublishedPorts};
 
 /// Where the host socket of a new flow is to be connected.
 #[derive(Debug, Clone)]
@@ -25,9 +20,8 @@ pub(super) enum Target {
     Itself,
     /// The host, for the gateway's address.
     Host(SocketAddr),
-    /// A container behind a published port of the host. The address is the port's, for want of a way that stays inside
-    /// the daemon.
-    Published(Reached, SocketAddr),
+    /// A published port of the host, whose listener has to learn which container comes.
+    Published(SocketAddr),
     /// The host's resolver, for ports 53 and 853 of the gateway's address.
     Resolver(SocketAddr),
 }
@@ -109,24 +103,21 @@ impl Wish {
         }
         // A host without an address has its published ports all the same. Only those of all addresses fit, which
         // loopback reaches.
-        if let Some(published) = around.published.find(self.protocol, remote) {
+        if around.published.has(self.protocol, remote) {
             let loopback = match remote {
                 SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
                 SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
             };
-            return Ok(Target::Published(
-                published,
-                SocketAddr::new(loopback, remote.port()),
-            ));
+            return Ok(Target::Published(SocketAddr::new(loopback, remote.port())));
         }
         address.map(Target::Host).ok_or(Refused::Nobody)
     }
 
     /// R-IN-7: what is published may be called by containers, too, by the host's addresses.
     fn hairpin(self, around: &mut Around<'_>, to: SocketAddr) -> Option<Target> {
-        let reached = around.published.find(self.protocol, to)?;
-        let is_hosts = around.host.known_owner(around.now, to.ip()) == Some(Owner::Host);
-        is_hosts.then_some(Target::Published(reached, to))
+        let is_published = around.published.has(self.protocol, to);
+        let is_hairpin = is_published && around.host.known_owner(around.now, to.ip()) == Some(Owner::Host);
+        is_hairpin.then_some(Target::Published(to))
     }
 
     fn is_query(&self) -> bool {

@@ -17,11 +17,12 @@ use super::{
     target::{self, Refused, Target},
 };
 use crate::{
-    Delivery, FlowId, Link, Path, Scratch, errors,
+    Delivery, FlowId, Link, Path, Scratch,
+    config::Source,
+    errors,
     link::SocketRole,
     listing::Protocol,
     payload::Packet,
-    publish::SocketKind,
     seq::SeqNum,
     stream::{self, Attempt, HostSocket, StreamIo, TcpFlow},
     tcp::{Connection, End, Outgoing, Settings},
@@ -117,13 +118,10 @@ impl Relay {
         }
         let target = self.target(now, arrival.hop, &tuple)?;
         let is_query = target.is_query(&tuple);
-        let (target, inside) = match target {
-            Target::Itself => (None, None),
-            Target::Host(address) | Target::Resolver(address) => (Some(address), None),
-            Target::Published(reached, address) => match reached.take_socket(SocketKind::tcp) {
-                Some(socket) => (Some(reached.address), Some(socket)),
-                None => (Some(address), None),
-            },
+        let (target, is_hairpin) = match target {
+            Target::Itself => (None, false),
+            Target::Host(address) | Target::Resolver(address) => (Some(address), false),
+            Target::Published(address) => (Some(address), true),
         };
         let limits = &self.config.limits;
         if self.pending >= limits.pending || self.shares.of(endpoint).pending >= limits.pending_per_endpoint {
@@ -134,12 +132,21 @@ impl Relay {
             return Ok(None);
         };
         let to = target.unwrap_or(tuple.remote);
-        let opened = match inside {
-            Some(socket) => HostSocket::adopt(socket.into()),
-            None => HostSocket::open(to, &self.config.source, packet.headers.class & DSCP),
+        // The host itself is reached without any device or address of the outside.
+        let inside = Source::default();
+        let source = match is_hairpin {
+            true => &inside,
+            false => &self.config.source,
         };
-        let socket = match opened {
-            Ok(socket) => socket,
+        let opened = HostSocket::open(to, source, packet.headers.class & DSCP).and_then(|socket| {
+            let caller = match is_hairpin {
+                true => Some(self.announce(&tuple, socket.bind_to(to.ip())?)),
+                false => None,
+            };
+            Ok((socket, caller))
+        });
+        let (socket, caller) = match opened {
+            Ok(opened) => opened,
             Err(error) => {
                 self.settle_admission(endpoint);
                 // The configured source is not there (any more): the container need not wait for that.
@@ -167,12 +174,13 @@ impl Relay {
             turn: false,
             evictable_place: None,
             mapping: None,
+            _caller: caller,
             kind: Kind::Tcp(TcpFlow {
                 connection: Connection::new(now, syn, settings),
                 socket,
                 attempt: Attempt::new(now),
             }),
-            _descriptor: Some(descriptor),
+            descriptor: Some(descriptor),
         };
         // R-OUT-9: in the poll set before the connect, so that no completion is missed.
         let Some(id) = self.insert(flow, link) else {
@@ -369,20 +377,24 @@ impl Relay {
     fn finish_stream(&mut self, now: Instant, id: FlowId, end: End) {
         let Some(flow) = self.remove(id) else { return };
         let tuple = flow.tuple;
-        if flow.pending == Pending::Container
-            && let Some(mapping) = flow.mapping
-        {
-            self.count_failed(mapping);
-        }
         let Kind::Tcp(TcpFlow {
             connection, socket, ..
         }) = flow.kind
         else {
             return;
         };
+        if let Some(mapping) = flow.mapping
+            && connection.is_refused()
+        {
+            self.count_failed(mapping);
+        }
         if connection.owes_reset() && self.owed.len() < MOST_OWED {
             let (seq, ack) = connection.sequence();
-            let flags = TcpFlags::RST | TcpFlags::ACK;
+            let flags = match connection.is_initiating() {
+                // Nothing of the container's has come that could be acknowledged.
+                true => TcpFlags::RST,
+                false => TcpFlags::RST | TcpFlags::ACK,
+            };
             self.owed.push_back(Owed {
                 station: flow.station,
                 tuple,

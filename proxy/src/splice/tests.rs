@@ -406,8 +406,13 @@ impl Rig {
         let back = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), None).expect("a socket");
         let error = back.connect(&container).expect_err("it is on its way");
         assert_eq!(error.raw_os_error(), Some(libc::EINPROGRESS));
+        let front = Socket::from(listener.accept().expect("connected").0);
+        front.set_nonblocking(true).expect("a socket");
+        for socket in [&front, &back] {
+            prepare(socket).expect("a TCP socket");
+        }
         let ends = Ends {
-            front: listener.accept().expect("connected").0.into(),
+            front,
             back,
             connect: Connect::Begun,
             prefix,

@@ -207,5 +207,5 @@ fn in_addr(address: Ipv4Addr) -> libc::in_addr {
 }
 
 /// Room for the size of coalesced datagrams and both versions' `pktinfo`, which an IPv4 datagram has on a socket of
-/// IPv6: 24, 32 and 40 bytes.
-const RECEIVED_CONTROL: usize = 96;
+/// IPv6: 24, 32 and 40 bytes; and for what else a service manager may have asked of a socket that it hands over.
+const RECEIVED_CONTROL: usize = 256;

@@ -44,6 +44,7 @@ impl Connection {
             // 'error: connection reset'". The client gets a reset, too (R-IN-2).
             if is_ours {
                 self.end = Some(End::Reset);
+                self.is_refused = true;
             }
         } else if flags.contains(TcpFlags::ACK) && !is_ours {
             // The container still has a connection of these addresses and ports. RFC 9293 §3.10.7.3: "If SEG.ACK
@@ -84,7 +85,12 @@ impl Connection {
             }),
         });
         self.retransmit_at = Some(match delivery {
-            Delivery::Full => now + super::timers::FIRST_LINK_WAIT,
+            Delivery::Full => {
+                self.retry_link(now);
+                self.link_at
+                    .take()
+                    .unwrap_or(now + super::timers::FIRST_LINK_WAIT)
+            }
             Delivery::Sent | Delivery::Refused => {
                 let after = self.retransmit_after();
                 self.backoff += 1;

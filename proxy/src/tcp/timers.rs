@@ -74,7 +74,12 @@ impl Connection {
     fn handle_silence(&mut self, now: Instant, io: &mut impl FlowIo) {
         match self.state {
             // R-OUT-7, R-IN-2
-            State::SynAckSent | State::SynSent if self.backoff > SYN_RETRIES => return self.abort(io),
+            State::SynAckSent | State::SynSent
+                if self.backoff > SYN_RETRIES || self.began + OPENING <= now =>
+            {
+                self.is_refused = self.state == State::SynSent;
+                return self.abort(io);
+            }
             State::SynAckSent => return self.send_syn_ack(now, io),
             State::SynSent => return self.send_syn(now, io),
             State::Connecting | State::Established => {}
@@ -123,6 +128,9 @@ pub(super) const LONGEST_PROBE: Duration = Duration::from_secs(60);
 const RETRIES: u8 = 15;
 /// R-OUT-7: 5 to 7 times; R-IN-2: "1, 2, 4 … ≤ 7".
 const SYN_RETRIES: u8 = 6;
+/// The sum of all intervals between them and the one behind: however long the container's device is full, no
+/// handshake takes longer.
+const OPENING: Duration = Duration::from_secs(130 + 127);
 /// R-TM-2: passt's present interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How long to leave a full device alone, and at most while it stays full.

@@ -44,7 +44,7 @@ fn r_in_2_the_containers_reset_is_the_clients() {
     s.take();
     s.sends(Segment::ack(0, G + 1).flags(TcpFlags::RST | TcpFlags::ACK));
     assert_eq!((s.flow.end(), s.out()), (Some(End::Reset), vec![]));
-    assert!(s.flow.is_initiating(), "it counts as failed");
+    assert!(s.flow.is_refused(), "it counts as failed");
 }
 
 #[test]
@@ -84,6 +84,7 @@ fn r_in_2_a_client_that_gives_up_takes_the_syn_back() {
     s.take();
     s.aborts();
     assert_eq!(s.out(), ["R 5001"]);
+    assert!(!s.flow.is_refused());
 }
 
 #[test]

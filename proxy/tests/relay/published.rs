@@ -4,7 +4,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::Duration,
 };
 
@@ -482,50 +482,70 @@ fn received(site: &mut Site, first: u32) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn r_in_7_a_container_reaches_a_published_port_without_leaving_the_daemon() {
-    let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a server in the other's namespace");
-    let address = server.local_addr().expect("its address");
+/// A port that is published as if at all addresses, and the number of it.
+fn published_everywhere(rules: Rules, sockets: Option<NamespaceSockets>) -> (Site, u16) {
+    let (mut listener, published) = listener(80);
+    listener.bound.address.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let mut spec = spec(rules);
+    spec.backend.sockets = sockets.map(Arc::new);
     let mut site = Site::new();
-    // The test's own namespace stands for the other container's.
-    let sockets = NamespaceSockets::new(plenty(), || {});
+    site.publish(spec, vec![listener]).expect("published");
+    (site, published.port())
+}
+
+#[test]
+fn r_in_7_a_container_that_calls_a_published_port_is_never_a_process_of_the_host() {
+    // There is a socket, but not for it (CVE-2021-20199).
     let socket = socket2::Socket::new(
         socket2::Domain::IPV4,
         socket2::Type::STREAM.nonblocking().cloexec(),
         None,
     );
+    let sockets = NamespaceSockets::new(plenty(), || {});
     let kind = vswitch_proxy::publish::SocketKind::TcpV4;
     sockets.put(kind, vec![socket.expect("a socket").into()]);
-    let (mut listener, published) = listener(address.port());
-    // As if it were published at all addresses.
-    listener.bound.address.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let mut spec = spec(Rules::default());
-    spec.backend.v4 = Some(Ipv4Addr::LOCALHOST);
-    spec.backend.sockets = Some(Arc::new(sockets));
-    site.publish(spec, vec![listener]).expect("published");
-    site.connects((GATEWAY, published.port()), 1000);
-    let (stream, _) = server.accept().expect("it has come");
-    drop(stream);
-    assert_eq!((counter(&site, "hairpins"), counter(&site, "accepted")), (1, 1));
+    let (mut site, port) = published_everywhere(Rules::default(), Some(sockets));
+    site.sends((GATEWAY, port), &[Segment::syn(1000, 1460)]);
+    // The caller's SYN+ACK, and the SYN to itself, from its gateway.
+    site.waits_until(|site| site.sent.len() == 2);
+    assert_eq!((counter(&site, "accepted"), active(&site)), (1, 1));
+    let states: Vec<_> = site
+        .relay
+        .flows(site.clock.now())
+        .map(|flow| flow.state)
+        .collect();
+    assert!(!states.contains(&"SPLICED"), "{states:?}");
 }
 
 #[test]
-fn r_in_7_where_no_socket_is_at_hand_the_hosts_port_serves() {
-    let orders = Arc::new(Mutex::new(0));
-    let ordered = Arc::clone(&orders);
-    let (mut listener, published) = listener(80);
-    listener.bound.address.set_ip(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let mut site = Site::new();
-    let mut spec = spec(Rules::default());
-    spec.backend.sockets = Some(Arc::new(NamespaceSockets::new(plenty(), move || {
-        *ordered.lock().expect("a number") += 1
-    })));
-    site.publish(spec, vec![listener]).expect("published");
-    site.sends((GATEWAY, published.port()), &[Segment::syn(1000, 1460)]);
-    // The caller's SYN+ACK, and the SYN to itself.
+fn r_in_7_a_mappings_rules_know_the_container_that_calls() {
+    let allowed = |prefix: &str| Rules {
+        allow: vec![prefix.parse().expect("a prefix")],
+        ..Rules::default()
+    };
+    for (rules, accepted) in [(allowed("10.0.0.2/32"), 1), (allowed("127.0.0.0/8"), 0)] {
+        let (mut site, port) = published_everywhere(rules, None);
+        site.sends((GATEWAY, port), &[Segment::syn(1000, 1460)]);
+        site.waits_until(|site| counter(site, "accepted") + counter(site, "refused_allow") == 1);
+        assert_eq!(counter(&site, "accepted"), accepted);
+    }
+    let rules = Rules {
+        proxy_protocol: Some(ProxyProtocol::V1),
+        ..Rules::default()
+    };
+    let (mut site, port) = published_everywhere(rules, None);
+    site.sends((GATEWAY, port), &[Segment::syn(1000, 1460)]);
     site.waits_until(|site| site.sent.len() == 2);
-    assert_eq!((counter(&site, "hairpins"), counter(&site, "accepted")), (0, 1));
-    assert_eq!(*orders.lock().expect("a number"), 1, "more are ordered once");
+    let frames = site.frames();
+    let syn = frames
+        .iter()
+        .map(|frame| segment_of(frame))
+        .find(|segment| segment.header().flags() == TcpFlags::SYN)
+        .expect("a SYN to the server");
+    let (from, ours) = (syn.header().src_port(), syn.header().sequence());
+    answer(&mut site, (GATEWAY, from), syn_ack(ours));
+    let header = received(&mut site, ours.wrapping_add(1));
+    assert!(header.starts_with(b"PROXY TCP4 10.0.0.2 "), "{header:?}");
 }
 
 #[test]

@@ -134,7 +134,7 @@ pub struct PortEntry {
     /// Connections, or UDP clients, that it has now.
     pub active: u32,
     /// Counters by name: `accepted`, `failed`, `refused_allow`, `refused_connections`, `refused_limit`,
-    /// `refused_rate`, and how many of the accepted were other containers' that did not leave the daemon, `hairpins`.
+    /// `refused_rate`.
     pub counters: BTreeMap<String, u64>,
 }
 

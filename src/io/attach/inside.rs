@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use socket2::{Domain, Socket, Type};
+use vswitch_proxy::splice;
 use vswitch_wire::MacAddr;
 
 use crate::io::{
@@ -89,7 +90,15 @@ fn sockets(counts: SocketCounts) -> Result<Vec<OwnedFd>, AttachError> {
     let each = kinds
         .into_iter()
         .flat_map(|(count, domain, kind)| (0..count).map(move |_| (domain, kind)));
-    each.map(|(domain, kind)| Socket::new(domain, kind.nonblocking(), None).map(OwnedFd::from))
+    let make = |(domain, kind)| {
+        let socket = Socket::new(domain, Type::nonblocking(kind), None)?;
+        if kind == Type::STREAM {
+            // Here, where it costs the packet loop nothing.
+            splice::prepare(&socket)?;
+        }
+        Ok(socket.into())
+    };
+    each.map(make)
         .collect::<io::Result<_>>()
         .map_err(|source| AttachError::failed("make sockets in the container", source))
 }

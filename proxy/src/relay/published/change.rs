@@ -1,6 +1,6 @@
 //! Changes of a mapping in service that nobody's connection notices.
 
-use std::{ops::RangeInclusive, sync::Arc};
+use std::ops::RangeInclusive;
 
 use super::{Counters, Mapping, Relay};
 use crate::{
@@ -33,7 +33,6 @@ impl Relay {
             id: apart,
             ..mapping.spec.clone()
         };
-        let hairpins = Arc::default();
         let doors = &mut published.listeners;
         let mut moved = Vec::new();
         mapping.listeners.retain(|&listener| {
@@ -43,9 +42,8 @@ impl Relay {
             };
             door.mapping = apart;
             let known = &self.config.published;
-            let place = (door.bound, door.container_port);
             // The new entry first, so that callers always find one.
-            known.insert(&spec, place, &hairpins);
+            known.insert(apart, spec.protocol, door.bound);
             known.remove(id, spec.protocol, door.bound);
             moved.push(listener);
             false
@@ -72,7 +70,6 @@ impl Relay {
             active,
             rate,
             counters: Counters::default(),
-            hairpins,
         };
         published.mappings.insert(apart, part);
         true

@@ -1,6 +1,7 @@
 use std::{
     collections::hash_map::RandomState,
     net::{Ipv4Addr, Ipv6Addr, TcpListener},
+    sync::Arc,
 };
 
 use vswitch_wire::MacAddr;
@@ -222,7 +223,7 @@ fn a_part_of_a_mapping_becomes_one_of_its_own() {
             .map(|listener| listener.container_port);
         ports.collect::<Vec<_>>()
     };
-    let is_known = |relay: &Relay, address| relay.config.published.find(Protocol::Tcp, address).is_some();
+    let is_known = |relay: &Relay, address| relay.config.published.has(Protocol::Tcp, address);
     assert!(addresses.iter().all(|&address| is_known(&relay, address)));
     assert_eq!(ports_of(&mut relay, 3), [82]);
     assert_eq!(
