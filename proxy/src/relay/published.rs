@@ -314,6 +314,7 @@ impl Relay {
             && address.is_ipv4() == client.is_ipv4()
             && is_possible(client)
             && !is_link_local(client)
+            && client != address
             && !backend.on_link.iter().any(|prefix| prefix.contains(&client))
             && self.host.owner(now, client) == Owner::Elsewhere;
         let gateway = gateways

@@ -113,6 +113,15 @@ fn r_in_1_a_container_whose_default_route_leads_elsewhere_sees_the_gateway() {
 }
 
 #[test]
+fn r_in_1_a_container_never_hears_from_its_own_address() {
+    let mut relay = relay(BOTH, |backend| backend.on_link = Arc::new([]));
+    for (own, gateway) in [("10.0.0.2", "10.0.0.1"), ("fd00::2", "fd00::1")] {
+        let (_, from) = shown(&mut relay, own).expect("there is a way");
+        assert_eq!(from, gateway);
+    }
+}
+
+#[test]
 fn r_in_1_clients_of_the_other_version_come_from_the_gateway() {
     let mut of_v4 = relay(&["10.0.0.1"], |backend| backend.v6 = None);
     let way = shown(&mut of_v4, "2001:db8::9").expect("there is a way");
