@@ -341,5 +341,5 @@ pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig 
     }
 }
 
-/// Descriptors for host sockets; no test here takes one.
-const DESCRIPTORS: usize = 64;
+/// Descriptors for host sockets.
+const DESCRIPTORS: usize = 4096;

@@ -316,6 +316,20 @@ pub(super) fn check(requests: &[PortRequest]) -> Result<(), ControlError> {
     Ok(())
 }
 
+/// Refuses what takes more sockets than there are descriptors left, before the first is bound: packet loops take a
+/// lease for each only when all are bound.
+///
+/// # Errors
+///
+/// [`PortError::Limit`].
+pub(super) fn check_limit(counts: impl Iterator<Item = u16>, left: usize) -> Result<(), PortError> {
+    let needed = counts.map(usize::from).sum();
+    match needed <= left {
+        true => Ok(()),
+        false => Err(PortError::Limit { needed, left }),
+    }
+}
+
 /// What a port of the host is wanted for.
 #[derive(Debug, Clone, Copy)]
 struct Wanted {

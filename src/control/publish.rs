@@ -14,7 +14,7 @@ use vswitch_proxy::publish::{Connections, Listener, MappingId, NamespaceSockets}
 use super::{
     AttachFailure, Control, ControlError, PublishFailure, Writer,
     endpoints::target,
-    ports::{HostPorts, Taken, check},
+    ports::{HostPorts, Taken, check, check_limit},
     publications::{Home, Publication, addresses, why_discarded},
     store::Change,
     supply::Supply,
@@ -104,6 +104,9 @@ impl Control {
         home: &Home,
         requests: Vec<PortRequest>,
     ) -> Result<Vec<Taken>, ControlError> {
+        let counts = requests.iter().map(|request| request.container_ports.count());
+        check_limit(counts, self.shared.plane.descriptors().left())
+            .map_err(|error| failure(sandbox, home, error.into()))?;
         let bound = writer.blocking(move |ports| ports.publish(&requests)).await?;
         bound.map_err(|error| failure(sandbox, home, error.into()))
     }
@@ -211,6 +214,8 @@ impl Control {
                 if home.is_none() {
                     return Ok(());
                 }
+                let left = self.shared.plane.descriptors().left();
+                check_limit(std::iter::once(mapping.count), left)?;
                 let wish = mapping.clone();
                 let bound = writer.blocking(move |ports| ports.restore(&wish)).await;
                 bound??
@@ -363,7 +368,7 @@ impl Control {
         })
     }
 
-    /// The stock of sockets inside the container, for a mapping that needs one.
+    /// The stock of sockets inside the container, for a mapping that uses it.
     async fn sockets(
         &self,
         writer: &mut Writer,
@@ -371,9 +376,11 @@ impl Control {
         home: &Home,
         mapping: &PortMapping,
     ) -> Option<Arc<NamespaceSockets>> {
+        if !takes_sockets(mapping) {
+            return None;
+        }
         let supply = match writer.supplies.entry(sandbox.id) {
             Entry::Occupied(present) => present.into_mut(),
-            Entry::Vacant(_) if mapping.protocol != Transport::Tcp => return None,
             Entry::Vacant(place) => place.insert(Supply::start(
                 &sandbox.name,
                 target(&sandbox.namespace),
@@ -390,9 +397,8 @@ impl Control {
 
     /// Drops the stock of sockets inside the container if no mapping needs it: sockets keep the namespace alive.
     pub(super) fn tidy(&self, writer: &mut Writer, sandbox: SandboxId) {
-        let needs = |publication: &Publication| {
-            publication.at.is_some() && publication.mapping.protocol == Transport::Tcp
-        };
+        let needs =
+            |publication: &Publication| publication.at.is_some() && takes_sockets(&publication.mapping);
         if !self.read(|state| state.publications_of(sandbox).iter().any(needs)) {
             writer.supplies.remove(&sandbox);
         }
@@ -420,6 +426,11 @@ impl Writer {
         let work = move || work(&mut ports.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(tokio::task::spawn_blocking(work).await?)
     }
+}
+
+/// Whether clients on the host are brought to the container socket to socket.
+fn takes_sockets(mapping: &PortMapping) -> bool {
+    mapping.protocol == Transport::Tcp && !mapping.rules.relay_local
 }
 
 fn failure(sandbox: &Sandbox, home: &Home, error: PublishFailure) -> ControlError {

@@ -44,6 +44,16 @@ pub enum PortError {
         /// By what.
         transport: Transport,
     },
+    /// It takes more descriptors than there are; publish less, or raise the limit.
+    #[error(
+        "needs {needed} descriptors, {left} are left; raise the limit of open files (ulimit -Hn) or publish fewer ports"
+    )]
+    Limit {
+        /// What all ports of the command take.
+        needed: usize,
+        /// What others have left.
+        left: usize,
+    },
     /// The host does not have the address.
     #[error(
         "failed to bind host port {address}/{transport}: cannot assign requested address: {} is not an address of \

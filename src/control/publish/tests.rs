@@ -1,8 +1,13 @@
 //! Real ports of 127.0.0.0/8, recorded devices.
 
-use std::net::{TcpListener, TcpStream};
+use std::{
+    net::{TcpListener, TcpStream},
+    sync::Arc,
+    time::Duration,
+};
 
 use tempfile::TempDir;
+use vswitch_proxy::publish::SocketKind;
 
 use crate::{
     api::types::{
@@ -12,6 +17,7 @@ use crate::{
         Caller, Control, ControlError, NewSandbox, ShutdownMode,
         fixtures::{self, FakeAttacher},
     },
+    dataplane::{DataPlane, PollMode},
     model::{PortRequest, Sandbox},
 };
 
@@ -35,6 +41,20 @@ impl Daemon {
         }
     }
 
+    /// With so many descriptors for host sockets.
+    async fn start_with(descriptors: usize) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let devices = FakeAttacher::default();
+        let mut config = fixtures::config(directory.path(), devices.clone());
+        (config.dataplane, config.reports) =
+            DataPlane::start(1, PollMode::Sleep, descriptors).expect("the kernel gives a thread");
+        Self {
+            control: Control::start(config).await.expect("a fresh state"),
+            directory,
+            devices,
+        }
+    }
+
     /// Ends as `kill -9` does: nothing is cleaned up, and all descriptors are closed.
     async fn kill(self) -> TempDir {
         let Self {
@@ -44,7 +64,7 @@ impl Daemon {
         } = self;
         drop((control, devices));
         // Watchers of the old daemon hold the state's lock for a moment.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         directory
     }
 
@@ -154,7 +174,6 @@ async fn ports_are_published_with_the_sandbox_and_end_with_it() {
             "publish 1 of 2 to 172.17.0.2 routed 4",
             "with sockets",
             "publish 2 of 1 to 172.17.0.2 routed 4",
-            "with sockets",
         ]
     );
     assert!(reaches("127.78.1.1:8080") && reaches("127.78.1.1:8081"));
@@ -417,23 +436,83 @@ async fn sockets_inside_are_delivered_while_tcp_ports_are_published() {
         .expect("it is free");
     assert_eq!(daemon.log(), ["publish 1 of 1 to 172.17.0.2 routed 4"]);
     daemon.publish(&["127.78.8.1:8080:80"]).await.expect("it is free");
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     let orders = daemon.devices.take_socket_orders();
     assert_eq!(orders.len(), 1, "{orders:?}");
-    assert_eq!((orders[0].tcp_v4, orders[0].tcp_v6, orders[0].udp_v4), (16, 0, 4));
+    assert_eq!((orders[0].tcp_v4, orders[0].tcp_v6), (4, 0));
     let sockets = daemon.devices.sockets_of(2).expect("it has a stock");
-    assert_eq!(sockets.count(vswitch_proxy::publish::SocketKind::TcpV4), 16);
-    for _ in 0..13 {
-        sockets
-            .take(vswitch_proxy::publish::SocketKind::TcpV4)
-            .expect("there are some");
+    assert_eq!(sockets.count(SocketKind::TcpV4), 4);
+    for _ in 0..3 {
+        sockets.take(SocketKind::TcpV4).expect("there are some");
     }
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     let orders = daemon.devices.take_socket_orders();
-    assert_eq!(orders[0].tcp_v4, 29, "twice as many as before");
+    assert_eq!(orders[0].tcp_v4, 7, "twice as many as before");
     daemon.unpublish(&["80"], false).await.expect("it is published");
-    let left = std::sync::Arc::downgrade(&sockets);
+    assert_eq!(
+        sockets.count(SocketKind::TcpV4),
+        0,
+        "sockets keep the namespace alive, whoever holds the stock"
+    );
+    let left = Arc::downgrade(&sockets);
     drop(sockets);
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(left.upgrade().is_none(), "sockets keep the namespace alive");
+}
+
+#[tokio::test]
+async fn only_tcp_ports_of_local_clients_get_sockets_in_any_order() {
+    let daemon = Daemon::start().await;
+    let ports = ["127.78.8.2:53:53/udp", "127.78.8.2:8081:81,local=relay"];
+    daemon.run(&[], &ports).await.expect("they are free");
+    assert!(!daemon.log().contains(&"with sockets".into()));
+    assert!(daemon.devices.take_socket_orders().is_empty());
+    let spliced = "127.78.8.2:8080:80";
+    for texts in [[ports[0], ports[1], spliced], [spliced, ports[1], ports[0]]] {
+        daemon.control.delete_sandbox("web").await.expect("it is there");
+        daemon.log();
+        daemon.run(&[], &texts).await.expect("they are free");
+        let log = daemon.log();
+        let with = log.iter().filter(|line| *line == "with sockets").count();
+        assert_eq!(with, 1, "{log:?}");
+    }
+    daemon.unpublish(&["80"], false).await.expect("it is published");
+    daemon.devices.take_socket_orders();
+    daemon
+        .publish(&["127.78.8.2:8082:82,local=relay"])
+        .await
+        .expect("it is free");
+    assert!(daemon.devices.take_socket_orders().is_empty());
+}
+
+#[tokio::test]
+async fn r_lim_2_without_descriptors_no_process_is_started_for_sockets() {
+    let daemon = Daemon::start_with(32).await;
+    daemon
+        .run(&[], &["127.78.8.3:8080:80"])
+        .await
+        .expect("it is free");
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(daemon.devices.take_socket_orders().is_empty());
+}
+
+#[tokio::test]
+async fn a_range_that_takes_more_descriptors_than_there_are_is_refused_at_once() {
+    let daemon = Daemon::start_with(32).await;
+    let refused = daemon
+        .run(&[], &["127.78.8.4:8000:80", "127.78.8.4:9000-9031:9000-9031"])
+        .await
+        .expect_err("it is too much")
+        .to_string();
+    assert!(
+        refused.ends_with(
+            "needs 33 descriptors, 32 are left; raise the limit of open files (ulimit -Hn) or publish fewer ports"
+        ),
+        "{refused}"
+    );
+    assert!(!reaches("127.78.8.4:8000"));
+    daemon
+        .run(&[], &["127.78.8.4:9000-9031:9000-9031"])
+        .await
+        .expect("that is all of them");
 }
