@@ -77,14 +77,23 @@ impl Daemon {
         self.control.create_network(wish).await.expect("pools have room");
     }
 
-    /// Hands our own process over.
     async fn run(&self, networks: &[&str], ports: &[&str]) -> Result<NewSandbox, ControlError> {
+        self.run_as("web", networks, ports).await
+    }
+
+    /// Hands our own process over.
+    async fn run_as(
+        &self,
+        name: &str,
+        networks: &[&str],
+        ports: &[&str],
+    ) -> Result<NewSandbox, ControlError> {
         let networks = networks.iter().map(|network| SandboxNetwork {
             network: (*network).to_owned(),
             ..SandboxNetwork::default()
         });
         let wish = SandboxCreate {
-            name: "web".into(),
+            name: name.into(),
             pid: Some(std::process::id()),
             netns: None,
             hostname: None,
@@ -260,15 +269,29 @@ async fn ports_come_and_go_while_the_sandbox_runs() {
     daemon.log();
 
     let missing = daemon.unpublish(&["82", "90"], false).await.expect_err("no 90");
-    assert_eq!(missing.to_string(), "no public port '90/tcp' published for web");
+    assert_eq!(
+        missing.to_string(),
+        "no public port '90/tcp' published for web; published are 127.78.3.1:8000-8004->80-84/tcp"
+    );
+    let missing = daemon.unpublish(&["127.78.3.1:9000:82/udp"], false).await;
+    assert!(
+        missing.is_err_and(|error| error.to_string().contains("'127.78.3.1:9000:82/udp'")),
+        "all of what was asked"
+    );
+    let ruled = daemon.unpublish(&["82,max-conns=5"], false).await;
+    let ruled = ruled.expect_err("it has a rule").to_string();
+    assert!(
+        ruled.starts_with("82/tcp,max-conns=5: rules have no place here"),
+        "{ruled}"
+    );
     assert_eq!(daemon.log(), [""; 0], "all or none");
     daemon.unpublish(&["82"], true).await.expect("it is published");
     assert_eq!(
         daemon.log(),
         [
-            "split 82..=82 of 1 to 2",
-            "unpublish 2 End",
-            "split 83..=84 of 1 to 3"
+            "split 83..=84 of 1 to 2",
+            "split 82..=82 of 1 to 3",
+            "unpublish 3 End",
         ]
     );
     assert!(reaches("127.78.3.1:8001") && !reaches("127.78.3.1:8002") && reaches("127.78.3.1:8003"));
@@ -343,21 +366,42 @@ async fn g2_ports_move_with_the_default_route() {
 }
 
 #[tokio::test]
-async fn g8_without_a_way_outside_ports_are_discarded_with_a_warning() {
+async fn g8_without_a_way_outside_ports_wait_for_one() {
     let daemon = Daemon::start().await;
     daemon.network("inside", true).await;
+    daemon.network("outside", false).await;
     let created = daemon.run(&["inside"], &["127.78.5.1:8080:80"]).await;
     let warnings = created.expect("it is no error").warnings;
-    assert!(
-        warnings.len() == 1 && warnings[0].starts_with("Published ports are discarded"),
-        "{warnings:?}"
+    assert_eq!(
+        warnings,
+        [
+            "Published ports of container web are not open yet: none of its networks leads outside (network inside is \
+             internal or has no gateway); they will be published when it is connected to a network that leads outside"
+        ]
     );
     assert!(!reaches("127.78.5.1:8080"));
-    assert_eq!(daemon.ports(), (Vec::new(), Vec::new()));
-    let published = daemon.publish(&["127.78.5.1:8080:80"]).await.expect("no error");
+    TcpListener::bind("127.78.5.1:8080").expect("it is not held");
+    let published = daemon.publish(&["127.78.5.1:8081:81"]).await;
+    assert_eq!(published.expect("no error"), warnings, "nothing is bound");
+    assert_eq!(daemon.ports().0.len(), 2);
+    let directory = daemon.kill().await;
+
+    let daemon = Daemon::start_in(directory).await;
+    assert_eq!((daemon.ports().0.len(), daemon.ports().1.len()), (2, 0));
+    daemon.connect("outside").await;
+    assert!(reaches("127.78.5.1:8080") && reaches("127.78.5.1:8081"));
+    daemon.disconnect("outside").await;
+    daemon.disconnect("inside").await;
+    let published = daemon.publish(&["127.78.5.1:8082:82"]).await.expect("no error");
     assert!(
-        published[0].contains("network inside is internal"),
+        published.len() == 1 && published[0].contains("it is connected to no network"),
         "{published:?}"
+    );
+    daemon.publish(&["127.78.5.1:8082:82"]).await.expect("no error");
+    assert_eq!(
+        (daemon.ports().0.len(), daemon.ports().1.len()),
+        (3, 0),
+        "there are no twins"
     );
     daemon.control.delete_sandbox("web").await.expect("it is there");
     let created = daemon.run(&["none"], &["127.78.5.1:8080:80"]).await;
@@ -365,6 +409,111 @@ async fn g8_without_a_way_outside_ports_are_discarded_with_a_warning() {
         created.expect("it is no error").warnings,
         ["Published ports are discarded when using none network mode"]
     );
+    assert_eq!(daemon.ports(), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn what_is_only_chosen_gives_back_nobody_elses_port() {
+    let daemon = Daemon::start().await;
+    daemon.network("inside", true).await;
+    daemon
+        .run_as("other", &[], &["127.78.5.2:8080:80"])
+        .await
+        .expect("it is free");
+    daemon.run(&["inside"], &[]).await.expect("it is ours");
+    let clash = daemon.publish(&["127.78.5.2:8080:80"]).await;
+    clash.expect_err("it is taken");
+    daemon.publish(&["127.78.5.2:8081:81"]).await.expect("no error");
+    daemon
+        .control
+        .publish("other", requests(&["127.78.5.2:8081:81"]))
+        .await
+        .expect("it is only chosen");
+    daemon.unpublish(&["81"], false).await.expect("it is stored");
+    let clash = daemon.control.publish("other", requests(&["127.78.5.2:8081:81"]));
+    let clash = clash.await.expect_err("it is still held").to_string();
+    assert!(clash.ends_with("port is already allocated"), "{clash}");
+}
+
+#[tokio::test]
+async fn p12_the_older_sandbox_gets_the_port_again() {
+    let daemon = Daemon::start().await;
+    daemon.network("inside", true).await;
+    // As many as make a random order likely to show.
+    let names = ["e", "c", "a", "f", "d", "b"].map(|name| format!("box-{name}"));
+    for name in &names {
+        let wish = ["127.78.7.2:8080:80"];
+        daemon.run_as(name, &["inside"], &wish).await.expect("it waits");
+    }
+    for name in &names {
+        let wish = NetworkConnect {
+            container: name.clone(),
+            endpoint_config: None,
+        };
+        daemon.control.connect("bridge", wish).await.expect("it connects");
+    }
+    let directory = daemon.kill().await;
+    let daemon = Daemon::start_in(directory).await;
+    for (index, name) in names.iter().enumerate() {
+        let served = daemon.control.read(|state| {
+            let sandbox = state.resolve_sandbox(name).expect("it is there").id;
+            state.publications_of(sandbox).iter().any(|one| one.at.is_some())
+        });
+        assert_eq!(served, index == 0, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_split_stays_published() {
+    let daemon = Daemon::start().await;
+    let wish = ["127.78.3.2:8000-8004:80-84"];
+    daemon.run(&[], &wish).await.expect("it is free");
+    let before = daemon.ports();
+    for (refused, ports, left) in [
+        ("split", &["82"][..], &["127.78.3.2:8000-8004->80-84/tcp"][..]),
+        ("split", &["80"], &["127.78.3.2:8000-8004->80-84/tcp"]),
+        (
+            "split 82",
+            &["82"],
+            &[
+                "127.78.3.2:8000-8002->80-82/tcp",
+                "127.78.3.2:8003-8004->83-84/tcp",
+            ],
+        ),
+    ] {
+        assert_eq!(daemon.ports(), before);
+        daemon.devices.refuse(refused);
+        let failed = daemon
+            .unpublish(ports, true)
+            .await
+            .expect_err("it fails")
+            .to_string();
+        assert!(failed.contains("is still published"), "{failed}");
+        let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+        assert_eq!(daemon.ports(), (left.clone(), left), "{refused} {ports:?}");
+        assert!((8000..=8004).all(|port| reaches(&format!("127.78.3.2:{port}"))));
+        let clash = daemon.publish(&["127.78.3.2:8002:90"]).await;
+        assert!(
+            clash.is_err_and(|error| error.to_string().ends_with("port is already allocated")),
+            "they are held"
+        );
+        daemon.devices.refuse("");
+    }
+    let directory = daemon.kill().await;
+    let daemon = Daemon::start_in(directory).await;
+    assert_eq!(daemon.ports().0.len(), 2, "it is stored so");
+}
+
+#[tokio::test]
+async fn what_is_answered_is_what_is_bound() {
+    let daemon = Daemon::start().await;
+    daemon.run(&[], &[]).await.expect("it is ours");
+    let published = daemon.control.publish("web", requests(&["80"])).await;
+    let mapping = published.expect("there are free ones").ports.remove(0);
+    let has_v6 = TcpListener::bind("[::1]:0").is_ok();
+    let expected = (!has_v6).then_some([0; 4].into());
+    assert_eq!(mapping.host_ip, expected);
+    assert_eq!(daemon.sandbox().ports[0].host_ip, None, "as it was asked");
 }
 
 #[tokio::test]
@@ -414,14 +563,21 @@ async fn p12_the_next_daemon_publishes_the_same_ports() {
     let foreign = TcpListener::bind("127.78.7.1:8082").expect("nobody has it");
     let daemon = Daemon::start_in(directory).await;
     let (stored, served) = daemon.ports();
-    assert_eq!(
-        stored,
-        [format!("127.78.7.1:{chosen}->80/tcp")],
-        "what cannot be bound is forgotten"
-    );
-    assert_eq!(stored, served);
+    assert_eq!(stored, before.0, "what cannot be bound stays");
+    assert_eq!(served, [format!("127.78.7.1:{chosen}->80/tcp")]);
     assert!(!reaches("127.78.7.1:8081"));
+    let wish = ["127.78.7.1:8081-8082:81-82"];
+    let taken = daemon.publish(&wish).await.expect_err("it is still taken");
+    assert!(taken.to_string().ends_with("address already in use"), "{taken}");
+    assert_eq!(daemon.ports(), (stored, served));
     drop(foreign);
+    daemon.publish(&wish).await.expect("it is free");
+    assert_eq!(daemon.ports(), before, "it is revived, there is no other");
+    assert!(reaches("127.78.7.1:8081"));
+    daemon
+        .unpublish(&["81-82"], false)
+        .await
+        .expect("it is published");
     daemon.control.shutdown(ShutdownMode::CleanUp).await;
     let log = daemon.log();
     assert_eq!(log[log.len() - 2..], ["unpublish 1 End", "detach eth0 alive"]);
