@@ -183,7 +183,7 @@ pub enum ControlError {
         /// The endpoint that the port would have led to; `None` if there is none yet.
         endpoint: Option<EndpointId>,
         /// Why not.
-        error: PublishFailure,
+        error: Box<PublishFailure>,
     },
     /// There is a sandbox of this name.
     #[error(

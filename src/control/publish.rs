@@ -5,24 +5,19 @@
 //! of service with their ports closed, because nobody would answer there; they are bound when there is a home. A mapping
 //! that could not be bound again is dormant, too, until the next try.
 
-use std::{
-    collections::hash_map::Entry,
-    sync::{Arc, PoisonError},
-};
+use std::sync::{Arc, PoisonError};
 
-use vswitch_proxy::publish::{Connections, Listener, MappingId, NamespaceSockets};
+use vswitch_proxy::publish::{Connections, Listener, MappingId};
 
 use super::{
     AttachFailure, Control, ControlError, PublishFailure, Writer,
-    endpoints::target,
     ports::{HostPorts, PortError, Taken, check, check_limit},
     publications::{Home, Publication, addresses, why_dormant},
     store::Change,
-    supply::Supply,
 };
 use crate::{
     api::types::PortsPublished,
-    model::{PortMapping, PortRequest, Sandbox, SandboxId, Transport},
+    model::{PortMapping, PortRequest, Sandbox, SandboxId},
 };
 
 impl Control {
@@ -361,42 +356,6 @@ impl Control {
             Vec::new()
         })
     }
-
-    /// The stock of sockets inside the container, for a mapping that uses it.
-    async fn sockets(
-        &self,
-        writer: &mut Writer,
-        sandbox: &Sandbox,
-        home: &Home,
-        mapping: &PortMapping,
-    ) -> Option<Arc<NamespaceSockets>> {
-        if !takes_sockets(mapping) {
-            return None;
-        }
-        let supply = match writer.supplies.entry(sandbox.id) {
-            Entry::Occupied(present) => present.into_mut(),
-            Entry::Vacant(place) => place.insert(Supply::start(
-                &sandbox.name,
-                target(&sandbox.namespace),
-                &home.endpoint,
-                (
-                    Arc::clone(&self.shared.attacher),
-                    Arc::clone(self.shared.plane.descriptors()),
-                ),
-            )),
-        };
-        supply.begun().await;
-        Some(supply.sockets())
-    }
-
-    /// Drops the stock of sockets inside the container if no mapping needs it: sockets keep the namespace alive.
-    pub(super) fn tidy(&self, writer: &mut Writer, sandbox: SandboxId) {
-        let needs =
-            |publication: &Publication| publication.at.is_some() && takes_sockets(&publication.mapping);
-        if !self.read(|state| state.publications_of(sandbox).iter().any(needs)) {
-            writer.supplies.remove(&sandbox);
-        }
-    }
 }
 
 impl Writer {
@@ -438,16 +397,11 @@ fn has_ports_of(one: &PortMapping, other: &PortMapping) -> bool {
     ports(one) == ports(other)
 }
 
-/// Whether clients on the host are brought to the container socket to socket.
-fn takes_sockets(mapping: &PortMapping) -> bool {
-    mapping.protocol == Transport::Tcp && !mapping.rules.relay_local
-}
-
 fn failure(sandbox: &Sandbox, home: Option<&Home>, error: PublishFailure) -> ControlError {
     ControlError::Publish {
         sandbox: sandbox.name.clone(),
         endpoint: home.map(|home| home.endpoint.id),
-        error,
+        error: Box::new(error),
     }
 }
 

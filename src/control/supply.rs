@@ -6,6 +6,7 @@
 //! are few there are no deliveries: clients on the host are relayed, which takes one for each instead of two.
 
 use std::{
+    collections::hash_map::Entry,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -20,10 +21,14 @@ use vswitch_proxy::{
     publish::{NamespaceSockets, SocketKind},
 };
 
-use super::Attacher;
+use super::{
+    Attacher, Control, Writer,
+    endpoints::target,
+    publications::{Home, Publication},
+};
 use crate::{
     io::{attach::SocketCounts, netns::NetnsTarget},
-    model::Endpoint,
+    model::{Endpoint, PortMapping, Sandbox, SandboxId, Transport},
 };
 
 /// The stock of one container, and the task that refills it until this is dropped.
@@ -82,6 +87,49 @@ impl Drop for Supply {
         // They keep the container's namespace alive.
         self.sockets.close();
     }
+}
+
+impl Control {
+    /// The stock of sockets inside the container, for a mapping that uses it.
+    pub(super) async fn sockets(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+        home: &Home,
+        mapping: &PortMapping,
+    ) -> Option<Arc<NamespaceSockets>> {
+        if !takes_sockets(mapping) {
+            return None;
+        }
+        let supply = match writer.supplies.entry(sandbox.id) {
+            Entry::Occupied(present) => present.into_mut(),
+            Entry::Vacant(place) => place.insert(Supply::start(
+                &sandbox.name,
+                target(&sandbox.namespace),
+                &home.endpoint,
+                (
+                    Arc::clone(&self.shared.attacher),
+                    Arc::clone(self.shared.plane.descriptors()),
+                ),
+            )),
+        };
+        supply.begun().await;
+        Some(supply.sockets())
+    }
+
+    /// Drops the stock of sockets inside the container if no mapping needs it: sockets keep the namespace alive.
+    pub(super) fn tidy(&self, writer: &mut Writer, sandbox: SandboxId) {
+        let needs =
+            |publication: &Publication| publication.at.is_some() && takes_sockets(&publication.mapping);
+        if !self.read(|state| state.publications_of(sandbox).iter().any(needs)) {
+            writer.supplies.remove(&sandbox);
+        }
+    }
+}
+
+/// Whether clients on the host are brought to the container socket to socket.
+fn takes_sockets(mapping: &PortMapping) -> bool {
+    mapping.protocol == Transport::Tcp && !mapping.rules.relay_local
 }
 
 struct Delivery {

@@ -2,24 +2,25 @@
 
 use std::{
     net::{TcpListener, TcpStream},
-    sync::Arc,
     time::Duration,
 };
 
 use tempfile::TempDir;
-use vswitch_proxy::publish::SocketKind;
 
 use crate::{
     api::types::{
         NetworkConnect, NetworkCreate, NetworkDisconnect, PortsUnpublish, SandboxCreate, SandboxNetwork,
     },
     control::{
-        Caller, Control, ControlError, NewSandbox, ShutdownMode,
+        Caller, Control, ControlError, NewSandbox,
         fixtures::{self, FakeAttacher},
     },
     dataplane::{DataPlane, PollMode},
     model::{PortRequest, Sandbox},
 };
+
+mod dormant;
+mod sockets;
 
 struct Daemon {
     directory: TempDir,
@@ -366,104 +367,6 @@ async fn g2_ports_move_with_the_default_route() {
 }
 
 #[tokio::test]
-async fn g8_without_a_way_outside_ports_wait_for_one() {
-    let daemon = Daemon::start().await;
-    daemon.network("inside", true).await;
-    daemon.network("outside", false).await;
-    let created = daemon.run(&["inside"], &["127.78.5.1:8080:80"]).await;
-    let warnings = created.expect("it is no error").warnings;
-    assert_eq!(
-        warnings,
-        [
-            "Published ports of container web are not open yet: none of its networks leads outside (network inside is \
-             internal or has no gateway); they will be published when it is connected to a network that leads outside"
-        ]
-    );
-    assert!(!reaches("127.78.5.1:8080"));
-    TcpListener::bind("127.78.5.1:8080").expect("it is not held");
-    let published = daemon.publish(&["127.78.5.1:8081:81"]).await;
-    assert_eq!(published.expect("no error"), warnings, "nothing is bound");
-    assert_eq!(daemon.ports().0.len(), 2);
-    let directory = daemon.kill().await;
-
-    let daemon = Daemon::start_in(directory).await;
-    assert_eq!((daemon.ports().0.len(), daemon.ports().1.len()), (2, 0));
-    daemon.connect("outside").await;
-    assert!(reaches("127.78.5.1:8080") && reaches("127.78.5.1:8081"));
-    daemon.disconnect("outside").await;
-    daemon.disconnect("inside").await;
-    let published = daemon.publish(&["127.78.5.1:8082:82"]).await.expect("no error");
-    assert!(
-        published.len() == 1 && published[0].contains("it is connected to no network"),
-        "{published:?}"
-    );
-    daemon.publish(&["127.78.5.1:8082:82"]).await.expect("no error");
-    assert_eq!(
-        (daemon.ports().0.len(), daemon.ports().1.len()),
-        (3, 0),
-        "there are no twins"
-    );
-    daemon.control.delete_sandbox("web").await.expect("it is there");
-    let created = daemon.run(&["none"], &["127.78.5.1:8080:80"]).await;
-    assert_eq!(
-        created.expect("it is no error").warnings,
-        ["Published ports are discarded when using none network mode"]
-    );
-    assert_eq!(daemon.ports(), (Vec::new(), Vec::new()));
-}
-
-#[tokio::test]
-async fn what_is_only_chosen_gives_back_nobody_elses_port() {
-    let daemon = Daemon::start().await;
-    daemon.network("inside", true).await;
-    daemon
-        .run_as("other", &[], &["127.78.5.2:8080:80"])
-        .await
-        .expect("it is free");
-    daemon.run(&["inside"], &[]).await.expect("it is ours");
-    let clash = daemon.publish(&["127.78.5.2:8080:80"]).await;
-    clash.expect_err("it is taken");
-    daemon.publish(&["127.78.5.2:8081:81"]).await.expect("no error");
-    daemon
-        .control
-        .publish("other", requests(&["127.78.5.2:8081:81"]))
-        .await
-        .expect("it is only chosen");
-    daemon.unpublish(&["81"], false).await.expect("it is stored");
-    let clash = daemon.control.publish("other", requests(&["127.78.5.2:8081:81"]));
-    let clash = clash.await.expect_err("it is still held").to_string();
-    assert!(clash.ends_with("port is already allocated"), "{clash}");
-}
-
-#[tokio::test]
-async fn p12_the_older_sandbox_gets_the_port_again() {
-    let daemon = Daemon::start().await;
-    daemon.network("inside", true).await;
-    // As many as make a random order likely to show.
-    let names = ["e", "c", "a", "f", "d", "b"].map(|name| format!("box-{name}"));
-    for name in &names {
-        let wish = ["127.78.7.2:8080:80"];
-        daemon.run_as(name, &["inside"], &wish).await.expect("it waits");
-    }
-    for name in &names {
-        let wish = NetworkConnect {
-            container: name.clone(),
-            endpoint_config: None,
-        };
-        daemon.control.connect("bridge", wish).await.expect("it connects");
-    }
-    let directory = daemon.kill().await;
-    let daemon = Daemon::start_in(directory).await;
-    for (index, name) in names.iter().enumerate() {
-        let served = daemon.control.read(|state| {
-            let sandbox = state.resolve_sandbox(name).expect("it is there").id;
-            state.publications_of(sandbox).iter().any(|one| one.at.is_some())
-        });
-        assert_eq!(served, index == 0, "{name}");
-    }
-}
-
-#[tokio::test]
 async fn what_cannot_be_split_stays_published() {
     let daemon = Daemon::start().await;
     let wish = ["127.78.3.2:8000-8004:80-84"];
@@ -536,139 +439,4 @@ async fn mappings_hear_of_networks_that_come_and_go() {
     );
     daemon.control.remove_network("n").await.expect("nobody is on it");
     assert_eq!(daemon.log(), ["reroute 1 beside 172.17.0.0/16"]);
-}
-
-#[tokio::test]
-async fn p12_the_next_daemon_publishes_the_same_ports() {
-    let daemon = Daemon::start().await;
-    daemon
-        .run(&[], &["127.78.7.1::80", "127.78.7.1:8081-8082:81-82"])
-        .await
-        .expect("they are free");
-    let before = daemon.ports();
-    let chosen = daemon.sandbox().ports[0].host_port;
-    let directory = daemon.kill().await;
-    assert!(!reaches("127.78.7.1:8081"));
-
-    let daemon = Daemon::start_in(directory).await;
-    assert_eq!(daemon.ports(), before);
-    assert!(reaches(&format!("127.78.7.1:{chosen}")) && reaches("127.78.7.1:8082"));
-    let clash = daemon.publish(&["127.78.7.1:8082:90"]).await;
-    assert!(
-        clash.is_err_and(|error| error.to_string().ends_with("port is already allocated")),
-        "they are held"
-    );
-    let directory = daemon.kill().await;
-
-    let foreign = TcpListener::bind("127.78.7.1:8082").expect("nobody has it");
-    let daemon = Daemon::start_in(directory).await;
-    let (stored, served) = daemon.ports();
-    assert_eq!(stored, before.0, "what cannot be bound stays");
-    assert_eq!(served, [format!("127.78.7.1:{chosen}->80/tcp")]);
-    assert!(!reaches("127.78.7.1:8081"));
-    let wish = ["127.78.7.1:8081-8082:81-82"];
-    let taken = daemon.publish(&wish).await.expect_err("it is still taken");
-    assert!(taken.to_string().ends_with("address already in use"), "{taken}");
-    assert_eq!(daemon.ports(), (stored, served));
-    drop(foreign);
-    daemon.publish(&wish).await.expect("it is free");
-    assert_eq!(daemon.ports(), before, "it is revived, there is no other");
-    assert!(reaches("127.78.7.1:8081"));
-    daemon
-        .unpublish(&["81-82"], false)
-        .await
-        .expect("it is published");
-    daemon.control.shutdown(ShutdownMode::CleanUp).await;
-    let log = daemon.log();
-    assert_eq!(log[log.len() - 2..], ["unpublish 1 End", "detach eth0 alive"]);
-}
-
-#[tokio::test]
-async fn sockets_inside_are_delivered_while_tcp_ports_are_published() {
-    let daemon = Daemon::start().await;
-    daemon
-        .run(&[], &["127.78.8.1:53:53/udp"])
-        .await
-        .expect("it is free");
-    assert_eq!(daemon.log(), ["publish 1 of 1 to 172.17.0.2 routed 4"]);
-    daemon.publish(&["127.78.8.1:8080:80"]).await.expect("it is free");
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    let orders = daemon.devices.take_socket_orders();
-    assert_eq!(orders.len(), 1, "{orders:?}");
-    assert_eq!((orders[0].tcp_v4, orders[0].tcp_v6), (4, 0));
-    let sockets = daemon.devices.sockets_of(2).expect("it has a stock");
-    assert_eq!(sockets.count(SocketKind::TcpV4), 4);
-    for _ in 0..3 {
-        sockets.take(SocketKind::TcpV4).expect("there are some");
-    }
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    let orders = daemon.devices.take_socket_orders();
-    assert_eq!(orders[0].tcp_v4, 7, "twice as many as before");
-    daemon.unpublish(&["80"], false).await.expect("it is published");
-    assert_eq!(
-        sockets.count(SocketKind::TcpV4),
-        0,
-        "sockets keep the namespace alive, whoever holds the stock"
-    );
-    let left = Arc::downgrade(&sockets);
-    drop(sockets);
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    assert!(left.upgrade().is_none(), "sockets keep the namespace alive");
-}
-
-#[tokio::test]
-async fn only_tcp_ports_of_local_clients_get_sockets_in_any_order() {
-    let daemon = Daemon::start().await;
-    let ports = ["127.78.8.2:53:53/udp", "127.78.8.2:8081:81,local=relay"];
-    daemon.run(&[], &ports).await.expect("they are free");
-    assert!(!daemon.log().contains(&"with sockets".into()));
-    assert!(daemon.devices.take_socket_orders().is_empty());
-    let spliced = "127.78.8.2:8080:80";
-    for texts in [[ports[0], ports[1], spliced], [spliced, ports[1], ports[0]]] {
-        daemon.control.delete_sandbox("web").await.expect("it is there");
-        daemon.log();
-        daemon.run(&[], &texts).await.expect("they are free");
-        let log = daemon.log();
-        let with = log.iter().filter(|line| *line == "with sockets").count();
-        assert_eq!(with, 1, "{log:?}");
-    }
-    daemon.unpublish(&["80"], false).await.expect("it is published");
-    daemon.devices.take_socket_orders();
-    daemon
-        .publish(&["127.78.8.2:8082:82,local=relay"])
-        .await
-        .expect("it is free");
-    assert!(daemon.devices.take_socket_orders().is_empty());
-}
-
-#[tokio::test]
-async fn r_lim_2_without_descriptors_no_process_is_started_for_sockets() {
-    let daemon = Daemon::start_with(32).await;
-    daemon
-        .run(&[], &["127.78.8.3:8080:80"])
-        .await
-        .expect("it is free");
-    tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(daemon.devices.take_socket_orders().is_empty());
-}
-
-#[tokio::test]
-async fn a_range_that_takes_more_descriptors_than_there_are_is_refused_at_once() {
-    let daemon = Daemon::start_with(32).await;
-    let refused = daemon
-        .run(&[], &["127.78.8.4:8000:80", "127.78.8.4:9000-9031:9000-9031"])
-        .await
-        .expect_err("it is too much")
-        .to_string();
-    assert!(
-        refused.ends_with(
-            "needs 33 descriptors, 32 are left; raise the limit of open files (ulimit -Hn) or publish fewer ports"
-        ),
-        "{refused}"
-    );
-    assert!(!reaches("127.78.8.4:8000"));
-    daemon
-        .run(&[], &["127.78.8.4:9000-9031:9000-9031"])
-        .await
-        .expect("that is all of them");
 }
