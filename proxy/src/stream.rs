@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::net::{RecvFlags, SendFlags};
+use rustix::net::SendFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 use vswitch_wire::{
     EtherType, EthernetHeader, Gso, GsoKind, IpProtocol, Ipv4Header, Ipv6Header, Offload, PartialChecksum,
@@ -21,7 +21,10 @@ use crate::{
     allowance::Allowance,
     config::Source,
     seq::SeqNum,
-    sys::{IntOption, stream},
+    sys::{
+        IntOption,
+        stream::{self, Peeked},
+    },
     tcp::{Connection, EarlyBudget, FlowIo, Outgoing, Room, SynOptions},
 };
 
@@ -57,6 +60,8 @@ pub(crate) struct HostSocket {
     /// The receive queue is not where the flow believes it to be; nothing of it may be used any more.
     is_out_of_step: bool,
     keeps_alive: bool,
+    /// The last peek has copied all that had arrived, and the stream goes on.
+    is_drained: bool,
     /// What the container gets before the first byte of the receive queue, as far as it has not acknowledged it.
     prefix: Vec<u8>,
     /// What `tcpi_bytes_acked` lacks of a stream with its SYN: the kernel counts the SYN that it has sent by connecting,
@@ -118,6 +123,8 @@ impl HostSocket {
         socket.set_tcp_nodelay(true)?;
         // R-RX-11: urgent data stays where it is in the stream; out of line, a peek would skip and miscount it.
         socket.set_out_of_band_inline(true)?;
+        // Without, the queue is asked until it says that nothing is left.
+        let _ = IntOption::INQ.set(socket.as_fd(), 1);
         let peek = match IntOption::PEEK_OFFSET.set(socket.as_fd(), 0) {
             Ok(()) => Peek::Offset(0),
             Err(_) => Peek::Skip,
@@ -127,6 +134,7 @@ impl HostSocket {
             peek,
             is_out_of_step: false,
             keeps_alive: false,
+            is_drained: false,
             prefix: Vec::new(),
             uncounted: 0,
         })
@@ -193,6 +201,7 @@ impl HostSocket {
     }
 
     fn peek(&mut self, offset: u32, into: &mut [u8], waste: &mut [u8]) -> io::Result<usize> {
+        self.is_drained = false;
         if self.is_out_of_step {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -215,16 +224,23 @@ impl HostSocket {
             IntOption::PEEK_OFFSET.set(self.socket.as_fd(), wanted)?;
             *at = offset;
         }
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        let (_, len) = rustix::net::recv(&self.socket, into, flags)?;
+        let Peeked { len, queued } = stream::peek(self.socket.as_fd(), into)?;
         *at += len as u32;
+        self.is_drained = queued == Some(*at);
         Ok(len)
     }
 
     fn discard(&mut self, len: u32) -> io::Result<()> {
         let of_prefix = self.prefix.len().min(len as usize);
         self.prefix.drain(..of_prefix);
-        let len = len - of_prefix as u32;
+        // At once, however few: what is left of it keeps the kernel's whole buffer, which may be all of the socket's
+        // receive memory, and then the window stays closed for ever.
+        self.remove(len - of_prefix as u32)
+            .inspect_err(|_| self.is_out_of_step |= of_prefix > 0)
+    }
+
+    /// Removes bytes from the start of the queue.
+    fn remove(&mut self, len: u32) -> io::Result<()> {
         let mut left = len as usize;
         while left > 0 {
             let removed = stream::discard(self.socket.as_fd(), left).and_then(|removed| match removed {
@@ -234,7 +250,7 @@ impl HostSocket {
             match removed {
                 Ok(removed) => left -= removed.min(left),
                 Err(error) => {
-                    self.is_out_of_step = of_prefix > 0 || left < len as usize;
+                    self.is_out_of_step = left < len as usize;
                     return Err(error);
                 }
             }
@@ -345,6 +361,10 @@ impl<L: Link> FlowIo for StreamIo<'_, L> {
         let room = &mut frame[at..];
         let max = max.min(room.len());
         self.socket.peek(offset, &mut room[..max], datagrams)
+    }
+
+    fn is_drained(&self) -> bool {
+        self.socket.is_drained
     }
 
     fn discard(&mut self, len: u32) -> io::Result<()> {

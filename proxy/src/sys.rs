@@ -52,6 +52,8 @@ impl IntOption {
     pub(crate) const NO_CHECKSUM: Self = Self::new(libc::SOL_SOCKET, libc::SO_NO_CHECK);
     /// Where the next peek begins (socket(7)); for TCP since Linux 6.9, `EOPNOTSUPP` before.
     pub(crate) const PEEK_OFFSET: Self = Self::new(libc::SOL_SOCKET, libc::SO_PEEK_OFF);
+    /// Tell with what is received how much there is (`TCP_INQ`, since Linux 4.18).
+    pub(crate) const INQ: Self = Self::new(libc::IPPROTO_TCP, libc::TCP_INQ);
     /// How often a SYN is sent again (tcp(7)).
     pub(crate) const SYN_COUNT: Self = Self::new(libc::IPPROTO_TCP, libc::TCP_SYNCNT);
     /// Receive datagrams of one peer and equal size as one (udp(7)).

@@ -100,6 +100,10 @@ pub struct Connection {
     acked: SeqNum,
     /// Behind the last byte that the container may send.
     edge: SeqNum,
+    /// The window when the host socket was last asked how much it can take.
+    offered: u32,
+    /// How often the window may be renewed until it is asked again.
+    renewals: u8,
     /// The container's first sequence number.
     irs: SeqNum,
     /// Whether the container's FIN has been accepted.
@@ -240,6 +244,8 @@ impl Connection {
             rcv_nxt: irs,
             acked: irs,
             edge: irs,
+            offered: 0,
+            renewals: 0,
             irs,
             fin_received: false,
             early: None,

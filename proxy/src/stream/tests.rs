@@ -108,3 +108,25 @@ fn what_a_peer_has_acknowledged_counts_the_syn_at_both_ends() {
     assert_eq!(connecting.room().peer_acked, 1);
     assert_eq!(accepted.room().peer_acked, 1);
 }
+
+#[test]
+fn r_tx_9_a_peek_tells_whether_anything_is_left() {
+    let (mut socket, mut peer) = connected();
+    let mut into = [0; 8];
+    let mut peek = |socket: &mut HostSocket, offset| socket.peek(offset, &mut into, &mut []);
+    peer.write_all(b"0123456789").expect("a connection");
+    arrived(&socket, 10);
+    assert_eq!(peek(&mut socket, 0).expect("data"), 8);
+    assert!(!socket.is_drained);
+    assert_eq!(peek(&mut socket, 8).expect("data"), 2);
+    assert!(socket.is_drained, "nothing is left, and more will be told");
+    socket.discard(10).expect("they are there");
+    peer.write_all(b"last").expect("a connection");
+    drop(peer);
+    arrived(&socket, 4);
+    while peek(&mut socket, 0).expect("data") < 4 || socket.is_drained {
+        // The end may be later than the data.
+        wait(&socket);
+    }
+    assert_eq!(peek(&mut socket, 4).expect("the end"), 0);
+}

@@ -31,6 +31,55 @@ pub(crate) fn discard(socket: BorrowedFd<'_>, len: usize) -> io::Result<usize> {
     usize::try_from(removed).map_err(|_| io::Error::last_os_error())
 }
 
+/// What a peek has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Peeked {
+    /// Bytes copied.
+    pub(crate) len: usize,
+    /// Bytes in the whole receive queue, one more if the stream ends behind them; `None` if the kernel does not tell.
+    pub(crate) queued: Option<u32>,
+}
+
+/// Copies from a TCP socket's receive queue without removing anything (`MSG_PEEK`), from where `SO_PEEK_OFF` is. With
+/// [`INQ`](super::IntOption::INQ) set, also tells how long the queue is.
+///
+/// # Errors
+/// The kernel's, such as `WouldBlock` when nothing is there.
+pub(crate) fn peek(socket: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Peeked> {
+    let mut piece = libc::iovec {
+        iov_base: into.as_mut_ptr().cast::<c_void>(),
+        iov_len: into.len(),
+    };
+    // In words of 8 bytes, as control messages are aligned.
+    let mut control = [0u64; INQ_CONTROL];
+    // SAFETY: `msghdr` consists of integers and pointers, all valid when zero.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast::<c_void>();
+    message.msg_controllen = size_of_val(&control) as _;
+    // SAFETY: the piece is `into` and the control buffer `control`, both borrowed exclusively for the whole call.
+    let copied = unsafe {
+        libc::recvmsg(
+            socket.as_raw_fd(),
+            &raw mut message,
+            libc::MSG_PEEK | libc::MSG_DONTWAIT,
+        )
+    };
+    let len = usize::try_from(copied).map_err(|_| io::Error::last_os_error())?;
+    // SAFETY: the kernel has filled in `message`, whose control buffer lives on; the result is null or points into it.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    // SAFETY: it is null or a header that the kernel has written.
+    let queued = unsafe { header.as_ref() }
+        .filter(|header| (header.cmsg_level, header.cmsg_type) == (libc::IPPROTO_TCP, TCP_CM_INQ))
+        // SAFETY: a message of this type carries an `int` (tcp_recvmsg, net/ipv4/tcp.c), which need not be aligned.
+        .map(|header| unsafe { libc::CMSG_DATA(header).cast::<c_int>().read_unaligned() });
+    Ok(Peeked {
+        len,
+        queued: queued.and_then(|queued| u32::try_from(queued).ok()),
+    })
+}
+
 /// Copies what lies `skip` bytes behind the start of the receive queue to `into`, on kernels that can only peek
 /// at the start: everything before goes to `waste`, again and again. Returns the bytes copied, those to
 /// `waste` included.
@@ -161,6 +210,11 @@ fn option<T: Into<u64>, const N: usize>(
     })?;
     Ok(len as usize)
 }
+
+/// One control message with an `int`: 24 bytes.
+const INQ_CONTROL: usize = 3;
+/// `TCP_CM_INQ` (linux/tcp.h), which is `TCP_INQ`.
+const TCP_CM_INQ: c_int = libc::TCP_INQ;
 
 /// Pieces of a peek behind the start: enough for the largest window over [`Scratch`](crate::Scratch)'s datagrams.
 const PIECES: usize = 32;

@@ -30,6 +30,10 @@ pub trait FlowIo {
     /// `WouldBlock` when nothing has arrived there yet; any other error means that the connection is gone.
     fn peek(&mut self, offset: u32, max: usize) -> io::Result<usize>;
 
+    /// Whether the last [`peek`](Self::peek) copied all that had arrived, and the stream goes on: then what comes next
+    /// makes an event.
+    fn is_drained(&self) -> bool;
+
     /// Removes `len` bytes, which were peeked before, from the start of the receive queue.
     ///
     /// # Errors

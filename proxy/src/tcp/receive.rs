@@ -15,7 +15,7 @@ impl Connection {
             return;
         }
         let before = (self.acked, self.edge);
-        self.refresh(now, io);
+        self.renew(now, io);
         // While the peer's acknowledgment is awaited there may be nothing new to say, and saying it again would
         // look like a loss.
         match before == (self.acked, self.edge) {
@@ -224,6 +224,22 @@ impl Connection {
         self.finish_if_done();
     }
 
+    /// As [`refresh`](Self::refresh), but asks the host socket only now and then while the container uses little of what
+    /// it was offered: small messages need no new window each, and asking takes two system calls.
+    pub(super) fn renew(&mut self, now: Instant, io: &mut impl FlowIo) {
+        let left = self.edge - self.rcv_nxt;
+        let is_settled = !self.remote && !self.update_due && !self.refused && self.early.is_none();
+        if !is_settled || self.renewals == 0 || left <= self.offered / 4 * 3 {
+            self.refresh(now, io);
+            return;
+        }
+        self.renewals -= 1;
+        self.acked = self.rcv_nxt;
+        let scale = self.own_scale.unwrap_or(0);
+        // The edge as the container sees it never moves back, so rounding moves it forth.
+        self.edge = self.acked + (scaled(left, scale) << scale);
+    }
+
     /// Decides what to acknowledge and what window to offer.
     pub(super) fn refresh(&mut self, now: Instant, io: &mut impl FlowIo) -> Opening {
         let room = io.room();
@@ -249,6 +265,8 @@ impl Connection {
             .edge
             .max(self.rcv_nxt + limit.min(u32::from(u16::MAX) << scale));
         self.edge = self.acked + (scaled(wanted - self.acked, scale) << scale);
+        self.offered = self.edge - self.rcv_nxt;
+        self.renewals = RENEWALS;
         if room.free < room.queued / 2 {
             // The kernel enlarges a send queue only when somebody waits for room in it.
             io.watch_room();
@@ -314,6 +332,10 @@ fn scaled(window: u32, scale: u8) -> u32 {
 
 /// RFC 5681 §3.2: "the arrival of 3 duplicate ACKs".
 const DUPLICATES: u8 = 3;
+
+/// How often a window is renewed without asking: rounding adds 255 bytes at most each time, which is well within what
+/// the host socket takes beyond its room.
+const RENEWALS: u8 = 15;
 
 /// Largest window (R-OPT-4): what a peek may have to skip.
 const LARGEST_WINDOW: u32 = 16 << 20;

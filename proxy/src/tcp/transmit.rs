@@ -38,6 +38,9 @@ impl Connection {
                         self.nxt += len as u32;
                         self.high = self.high.max(self.nxt);
                         self.arm(now);
+                        if io.is_drained() {
+                            return self.drained = true;
+                        }
                     }
                 },
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return self.drained = true,
@@ -163,7 +166,7 @@ impl Connection {
     /// A segment that goes out anyway carries the acknowledgment that is due.
     fn refresh_if_due(&mut self, now: Instant, io: &mut impl FlowIo) {
         if self.ack != AckDue::No {
-            self.refresh(now, io);
+            self.renew(now, io);
         }
     }
 

@@ -295,6 +295,11 @@ impl FlowIo for HostSide {
         Ok(self.peeked)
     }
 
+    fn is_drained(&self) -> bool {
+        // As on kernels that do not tell.
+        false
+    }
+
     fn discard(&mut self, len: u32) -> io::Result<()> {
         if self.random.happens(DISCARDS_FAIL) {
             return Err(io::ErrorKind::Interrupted.into());
