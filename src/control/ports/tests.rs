@@ -363,6 +363,8 @@ fn whoever_was_queued_before_a_mapping_got_an_inherited_socket_does_not_reach_it
     sender.send_to(b"early", to_udp).expect("it is queued");
     let stream = one(&mut ports, &format!("{to_tcp}:80"));
     let datagrams = one(&mut ports, &format!("{to_udp}:53/udp"));
+    let patience = std::time::Duration::from_secs(5);
+    queued.set_read_timeout(Some(patience)).expect("it may be set");
     let reset = queued.read(&mut [0; 1]).expect_err("it is reset");
     assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
     let _client = TcpStream::connect(to_tcp).expect("it listens");
