@@ -133,7 +133,7 @@ impl Descriptors {
     }
 
     /// How many are left.
-    pub(crate) fn left(&self) -> usize {
+    pub fn left(&self) -> usize {
         self.limit.saturating_sub(self.used.load(Ordering::Relaxed))
     }
 

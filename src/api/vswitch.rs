@@ -127,7 +127,7 @@ fn port_entries(state: &Objects, views: Vec<MappingView>, only: Option<SandboxId
                 network: publication
                     .at
                     .map_or_else(String::new, |(network, _)| name(state, network)),
-                mapping: publication.mapping.clone(),
+                mapping: publication.shown(),
                 active,
                 counters: counters
                     .into_iter()

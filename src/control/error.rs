@@ -148,12 +148,14 @@ pub enum ControlError {
         network: String,
     },
     /// No port that is published fits what was to be taken back.
-    #[error("no public port '{port}' published for {sandbox}")]
+    #[error("no public port '{port}' published for {sandbox}; {published}")]
     NotPublished {
-        /// The container's ports with their protocol.
+        /// What was to be taken back, as it was asked.
         port: String,
         /// The sandbox's name.
         sandbox: String,
+        /// A sentence on what is published.
+        published: String,
     },
     /// The sandbox has ended.
     #[error("container {0} is not running")]
@@ -171,14 +173,17 @@ pub enum ControlError {
     #[error("{0} is a pre-defined network and cannot be removed")]
     PredefinedNetwork(String),
     /// A port could not be published.
-    #[error("driver failed programming external connectivity on endpoint {sandbox} ({endpoint}): {error}")]
+    #[error(
+        "driver failed programming external connectivity on endpoint {sandbox}{}: {error}",
+        .endpoint.map_or_else(String::new, |id| format!(" ({id})"))
+    )]
     Publish {
         /// The sandbox's name.
         sandbox: String,
-        /// The endpoint that the port would have led to.
-        endpoint: EndpointId,
+        /// The endpoint that the port would have led to; `None` if there is none yet.
+        endpoint: Option<EndpointId>,
         /// Why not.
-        error: PublishFailure,
+        error: Box<PublishFailure>,
     },
     /// There is a sandbox of this name.
     #[error(

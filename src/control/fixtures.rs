@@ -264,13 +264,16 @@ impl Attacher for FakeAttacher {
         apart: MappingId,
     ) -> Pending<'_> {
         let done = self.record(format!("split {ports:?} of {} to {}", mapping.0, apart.0));
-        let published = &mut self.lock().published;
-        let all = published.remove(&(network, mapping)).unwrap_or_default();
-        let is_part = |listener: &Listener| ports.contains(&listener.container_port);
-        let (part, rest) = all.into_iter().partition(is_part);
-        published.insert((network, mapping), rest);
-        published.insert((network, apart), part);
-        done
+        Box::pin(async move {
+            done.await?;
+            let published = &mut self.lock().published;
+            let all = published.remove(&(network, mapping)).unwrap_or_default();
+            let is_part = |listener: &Listener| ports.contains(&listener.container_port);
+            let (part, rest) = all.into_iter().partition(is_part);
+            published.insert((network, mapping), rest);
+            published.insert((network, apart), part);
+            Ok(())
+        })
     }
 
     fn make_sockets(&self, _: NetnsTarget, counts: SocketCounts) -> Pending<'_, Vec<OwnedFd>> {
@@ -341,5 +344,5 @@ pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig 
     }
 }
 
-/// Descriptors for host sockets; no test here takes one.
-const DESCRIPTORS: usize = 64;
+/// Descriptors for host sockets.
+const DESCRIPTORS: usize = 4096;

@@ -12,14 +12,18 @@ use std::{
 
 use vswitch_proxy::publish::{Bound, Listener};
 
-use self::socket::{Versions, open};
+pub(super) use self::requests::{check, check_limit};
+use self::{
+    ephemeral::Ephemeral,
+    socket::{Versions, open},
+};
 pub use self::{error::PortError, inherited::InheritedSockets};
-use super::ControlError;
-use crate::model::{InvalidPort, PortMapping, PortRange, PortRequest, Transport};
+use crate::model::{PortMapping, PortRange, PortRequest, Transport};
 
 mod ephemeral;
 mod error;
 mod inherited;
+mod requests;
 mod socket;
 
 /// The host's ports, as far as they are ours to give.
@@ -54,8 +58,9 @@ impl HostPorts {
     /// A port is taken, or the kernel refuses it.
     pub(super) fn publish(&mut self, requests: &[PortRequest]) -> Result<Vec<Taken>, PortError> {
         let mut taken = Vec::new();
+        let ephemeral = Ephemeral::read();
         for request in requests {
-            if let Err(error) = self.take(request, &mut taken) {
+            if let Err(error) = self.take(request, &ephemeral, &mut taken) {
                 taken.iter().for_each(|taken| self.release(&taken.mapping));
                 return Err(error);
             }
@@ -69,18 +74,7 @@ impl HostPorts {
     ///
     /// As of [`publish`](Self::publish); nothing is held then.
     pub(super) fn restore(&mut self, mapping: &PortMapping) -> Result<Vec<Listener>, PortError> {
-        let span = |first: u16| PortRange {
-            first,
-            last: first.saturating_add(mapping.count.saturating_sub(1)),
-        };
-        let request = PortRequest {
-            host_ip: mapping.host_ip,
-            host_ports: Some(span(mapping.host_port)),
-            container_ports: span(mapping.container_port),
-            protocol: mapping.protocol,
-            rules: mapping.rules.clone(),
-        };
-        let taken = self.publish(&[request])?;
+        let taken = self.publish(&[mapping.into()])?;
         Ok(taken.into_iter().flat_map(|taken| taken.listeners).collect())
     }
 
@@ -106,7 +100,12 @@ impl HostPorts {
     }
 
     /// Takes the ports of one request; consecutive ones become one mapping.
-    fn take(&mut self, request: &PortRequest, taken: &mut Vec<Taken>) -> Result<(), PortError> {
+    fn take(
+        &mut self,
+        request: &PortRequest,
+        ephemeral: &Ephemeral,
+        taken: &mut Vec<Taken>,
+    ) -> Result<(), PortError> {
         let (container, place) = (request.container_ports, Place::of(request.host_ip));
         let begin = taken.len();
         let mut bound = Vec::new();
@@ -117,7 +116,7 @@ impl HostPorts {
                 container_port: container.first + offset,
             };
             let host_port = match request.host_ports {
-                None => self.take_ephemeral(wanted, &mut bound)?,
+                None => self.take_ephemeral(wanted, ephemeral, &mut bound)?,
                 Some(range) if container.count() == 1 => self.take_lowest(wanted, range, &mut bound)?,
                 Some(range) => {
                     let port = range.first.saturating_add(offset);
@@ -151,15 +150,16 @@ impl HostPorts {
     }
 
     /// Takes the next free ephemeral port after the last that was given (P3).
-    fn take_ephemeral(&mut self, wanted: Wanted, into: &mut Vec<Listener>) -> Result<u16, PortError> {
+    fn take_ephemeral(
+        &mut self,
+        wanted: Wanted,
+        ephemeral: &Ephemeral,
+        into: &mut Vec<Listener>,
+    ) -> Result<u16, PortError> {
         let last = self.last.get(&wanted.transport).copied();
-        for port in ephemeral::ports_after(last) {
-            if self.take_if_free(wanted, port, into)? {
-                self.last.insert(wanted.transport, port);
-                return Ok(port);
-            }
-        }
-        Err(PortError::Exhausted)
+        let port = self.take_first_free(wanted, ephemeral.ports_after(last), into)?;
+        self.last.insert(wanted.transport, port);
+        Ok(port)
     }
 
     fn take_lowest(
@@ -171,26 +171,28 @@ impl HostPorts {
         if range.first == range.last {
             return self.take_port(wanted, range.first, into).map(|()| range.first);
         }
-        for port in range.first..=range.last {
-            if self.take_if_free(wanted, port, into)? {
-                return Ok(port);
-            }
-        }
-        Err(PortError::Exhausted)
+        self.take_first_free(wanted, range.first..=range.last, into)
     }
 
-    /// Takes a port unless somebody has it.
-    fn take_if_free(
+    /// Takes the first port that nobody has and that we may bind.
+    fn take_first_free(
         &mut self,
         wanted: Wanted,
-        port: u16,
+        ports: impl Iterator<Item = u16>,
         into: &mut Vec<Listener>,
-    ) -> Result<bool, PortError> {
-        match self.take_port(wanted, port, into) {
-            Ok(()) => Ok(true),
-            Err(PortError::Allocated(_) | PortError::InUse { .. }) => Ok(false),
-            Err(error) => Err(error),
+    ) -> Result<u16, PortError> {
+        let mut refused = None;
+        for port in ports {
+            match self.take_port(wanted, port, into) {
+                Ok(()) => return Ok(port),
+                Err(PortError::Activated { .. } | PortError::Allocated(_) | PortError::InUse { .. }) => {}
+                Err(error @ PortError::Privileged { .. }) => {
+                    refused.get_or_insert(error);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        Err(refused.unwrap_or(PortError::Exhausted))
     }
 
     fn take_port(&mut self, wanted: Wanted, port: u16, into: &mut Vec<Listener>) -> Result<(), PortError> {
@@ -200,8 +202,19 @@ impl HostPorts {
         if holders.iter().any(|holder| holder.clashes(wanted.place)) {
             return Err(PortError::Allocated(address));
         }
-        self.bind(wanted, port, into)
-            .map_err(|error| PortError::bind(address, wanted.transport, error))?;
+        self.bind(wanted, port, into).map_err(|error| {
+            let in_use = error.raw_os_error() == Some(libc::EADDRINUSE);
+            let inherited = in_use.then(|| self.inherited.in_the_way(wanted.transport, address));
+            match inherited.flatten() {
+                Some(bound) => PortError::Activated {
+                    address,
+                    transport: wanted.transport,
+                    container_port: wanted.container_port,
+                    bound,
+                },
+                None => PortError::bind(address, wanted.transport, error),
+            }
+        })?;
         self.held
             .entry(key)
             .and_modify(|holders| holders.add(wanted.place))
@@ -267,8 +280,8 @@ impl HostPorts {
             address,
             dual_stack: versions == Versions::Both,
         };
-        let socket = match self.inherited.find(wanted.transport, bound) {
-            Some(socket) => socket.try_clone_to_owned()?,
+        let socket = match self.inherited.hand_over(wanted.transport, bound) {
+            Some(socket) => socket?,
             None => open(wanted.transport, address, versions)?,
         };
         Ok(Listener {
@@ -277,43 +290,6 @@ impl HostPorts {
             container_port: wanted.container_port,
         })
     }
-}
-
-/// Refuses requests that contradict themselves: the API brings what the grammar of `-p` does not let through.
-///
-/// # Errors
-///
-/// [`ControlError::Invalid`].
-pub(super) fn check(requests: &[PortRequest]) -> Result<(), ControlError> {
-    let is_range = |range: &PortRange| range.first != 0 && range.first <= range.last;
-    for request in requests {
-        let (host, container, rules) = (request.host_ports, request.container_ports, &request.rules);
-        let problem = if !is_range(&container) {
-            Some(InvalidPort::Container(container.to_string()))
-        } else if let Some(host) = host.filter(|host| !is_range(host)) {
-            Some(InvalidPort::Host(host.to_string()))
-        } else if let Some(host) = host
-            && container.count() > 1
-            && host.count() != container.count()
-        {
-            Some(InvalidPort::Unequal {
-                container: container.to_string(),
-                host: host.to_string(),
-            })
-        } else if rules.proxy_protocol.is_some() && request.protocol == Transport::Udp {
-            Some(InvalidPort::ProxyProtocol)
-        } else if rules.max_connections == Some(0) {
-            Some(InvalidPort::Rule("max-conns must be at least 1".into()))
-        } else if rules.connections_per_second == Some(0) {
-            Some(InvalidPort::Rule("rate must be at least 1".into()))
-        } else {
-            None
-        };
-        if let Some(problem) = problem {
-            return Err(ControlError::Invalid(problem.to_string()));
-        }
-    }
-    Ok(())
 }
 
 /// What a port of the host is wanted for.

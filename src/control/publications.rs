@@ -38,6 +38,18 @@ impl Publication {
             addresses: Vec::new(),
         }
     }
+
+    /// The mapping as it is in service: of all addresses, those that the host has.
+    pub fn shown(&self) -> PortMapping {
+        let host_ip = match (self.mapping.host_ip, &*self.addresses) {
+            (None, &[only]) => Some(only),
+            (asked, _) => asked,
+        };
+        PortMapping {
+            host_ip,
+            ..self.mapping.clone()
+        }
+    }
 }
 
 /// The endpoint that a sandbox's ports lead to.
@@ -131,17 +143,23 @@ impl State {
     }
 }
 
-/// Why nothing can be published of a sandbox with these endpoints, in Docker's manner.
-pub(super) fn why_discarded(name: &str, endpoints: &[(&Endpoint, &Network)]) -> String {
-    match endpoints.first() {
-        None => "Published ports are discarded when using none network mode".into(),
+/// What becomes of ports of a sandbox that nothing leads to, with these endpoints.
+pub(super) fn why_dormant(name: &str, endpoints: &[(&Endpoint, &Network)]) -> String {
+    let networks = match endpoints.first() {
+        None => "it is connected to no network".to_owned(),
         Some((_, network)) => format!(
-            "Published ports are discarded: no network of container {name} leads outside (network {} is internal or \
-             has no gateway)",
+            "none of its networks leads outside (network {} is internal or has no gateway)",
             network.name
         ),
-    }
+    };
+    format!(
+        "Published ports of container {name} are not open yet: {networks}; they will be published when it is \
+         connected to a network that leads outside"
+    )
 }
+
+/// Docker's words for a container without networks (moby: daemon/container_operations.go).
+pub(super) const DISCARDED: &str = "Published ports are discarded when using none network mode";
 
 /// The host's addresses that listeners serve, IPv4 first.
 pub(super) fn addresses(listeners: &[Listener]) -> Vec<IpAddr> {
@@ -173,5 +191,33 @@ fn rules(rules: &PortRules) -> Rules {
             true => Local::Relay,
             false => Local::Splice,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_is_shown_where_it_is_bound() {
+        let mapping = PortMapping {
+            host_ip: None,
+            host_port: 8080,
+            container_port: 80,
+            count: 1,
+            protocol: Transport::Tcp,
+            rules: PortRules::default(),
+        };
+        let mut publication = Publication::dormant(MappingId(1), mapping);
+        for (addresses, shown) in [
+            (&[][..], "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"),
+            (&["0.0.0.0"], "0.0.0.0:8080->80/tcp"),
+            (&["::"], "[::]:8080->80/tcp"),
+            (&["0.0.0.0", "::"], "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"),
+        ] {
+            let parsed = addresses.iter().map(|text| text.parse().expect("an address"));
+            publication.addresses = parsed.collect();
+            assert_eq!(publication.shown().to_string(), shown, "{addresses:?}");
+        }
     }
 }

@@ -1,27 +1,23 @@
 //! Publishing ports of sandboxes, and keeping them in service while networks come and go.
 //!
 //! A sandbox's ports lead to the endpoint that has its default route (G2), its *home*. Connecting and disconnecting
-//! may move it: then the mappings move along, with their listeners. Without a home they are out of service, with their
-//! ports closed, because nobody would answer there; they are bound again when there is one.
+//! may move it: then the mappings move along, with their listeners. Without a home they are *dormant*: stored, but out
+//! of service with their ports closed, because nobody would answer there; they are bound when there is a home. A mapping
+//! that could not be bound again is dormant, too, until the next try.
 
-use std::{
-    collections::hash_map::Entry,
-    sync::{Arc, PoisonError},
-};
+use std::sync::{Arc, PoisonError};
 
-use vswitch_proxy::publish::{Connections, Listener, MappingId, NamespaceSockets};
+use vswitch_proxy::publish::{Connections, Listener, MappingId};
 
 use super::{
     AttachFailure, Control, ControlError, PublishFailure, Writer,
-    endpoints::target,
-    ports::{HostPorts, Taken, check},
-    publications::{Home, Publication, addresses, why_discarded},
+    ports::{HostPorts, PortError, Taken, check, check_limit},
+    publications::{Home, Publication, addresses, why_dormant},
     store::Change,
-    supply::Supply,
 };
 use crate::{
     api::types::PortsPublished,
-    model::{PortMapping, PortRequest, Sandbox, SandboxId, Transport},
+    model::{PortMapping, PortRequest, Sandbox, SandboxId},
 };
 
 impl Control {
@@ -38,53 +34,59 @@ impl Control {
         let (control, term) = (self.clone(), term.to_owned());
         self.detached(async move {
             let mut writer = control.writer().await?;
-            check(&requests)?;
+            let requests = check(requests)?;
             let sandbox = control.read(|state| state.resolve_sandbox(&term).cloned())?;
             if sandbox.finished.is_some() {
                 return Err(ControlError::NotRunning(sandbox.id));
             }
-            let home = control.read(|state| {
+            let (home, warning) = control.read(|state| {
                 let endpoints = state.endpoints_of(sandbox.id);
-                Home::of(&endpoints, state.prefixes()).ok_or_else(|| why_discarded(&sandbox.name, &endpoints))
+                let home = Home::of(&endpoints, state.prefixes());
+                let warning = home.is_none().then(|| why_dormant(&sandbox.name, &endpoints));
+                (home, warning)
             });
-            match home {
-                Ok(home) => {
-                    let ports = control.publish_at(&mut writer, sandbox, home, requests).await?;
-                    Ok(PortsPublished {
-                        ports,
-                        warnings: Vec::new(),
-                    })
-                }
-                Err(warning) => Ok(PortsPublished {
-                    ports: Vec::new(),
-                    warnings: vec![warning],
-                }),
-            }
+            let ports = control.publish_at(&mut writer, sandbox, home, requests).await?;
+            Ok(PortsPublished {
+                ports,
+                warnings: warning.into_iter().collect(),
+            })
         })
         .await
     }
 
+    /// Gives what is in service then. New mappings replace those that have the same ports and could not be bound
+    /// again.
     async fn publish_at(
         &self,
         writer: &mut Writer,
         mut sandbox: Sandbox,
-        home: Home,
+        home: Option<Home>,
         requests: Vec<PortRequest>,
     ) -> Result<Vec<PortMapping>, ControlError> {
-        let taken = self.bind(writer, &sandbox, &home, requests).await?;
+        let taken = self.bind(writer, &sandbox, home.as_ref(), requests).await?;
         let ports: Vec<PortMapping> = taken.iter().map(|taken| taken.mapping.clone()).collect();
+        let is_replaced =
+            |old: &Publication| old.at.is_none() && ports.iter().any(|new| has_ports_of(new, &old.mapping));
+        let mut publications = self.read(|state| state.publications_of(sandbox.id).to_vec());
+        publications.retain(|old| !is_replaced(old));
         let before = sandbox.clone();
-        sandbox.ports.extend(ports.iter().cloned());
+        let kept = publications.iter().map(|publication| &publication.mapping);
+        sandbox.ports = kept.chain(&ports).cloned().collect();
         if let Err(error) = self.commit(vec![Change::PutSandbox(sandbox.clone())]).await {
-            writer.release_ports(&ports);
+            if home.is_some() {
+                writer.release_ports(&ports);
+            }
             return Err(error);
         }
-        match self.serve(writer, &sandbox, &home, taken).await {
+        match self.serve(writer, &sandbox, home.as_ref(), taken).await {
             Ok(served) => {
+                let shown = served.iter().filter(|publication| publication.at.is_some());
+                let shown = shown.map(Publication::shown).collect();
+                publications.extend(served);
                 let mut state = self.state();
-                state.publications.entry(sandbox.id).or_default().extend(served);
+                state.publications.insert(sandbox.id, publications);
                 state.sandboxes.insert(sandbox.id, sandbox);
-                Ok(ports)
+                Ok(shown)
             }
             Err(error) => {
                 if let Err(stored) = self.commit(vec![Change::PutSandbox(before)]).await {
@@ -96,32 +98,52 @@ impl Control {
         }
     }
 
-    /// Binds what is asked for, or nothing.
+    /// Binds what is asked for, or nothing. Without a home the ports are only chosen: they are closed again, and not
+    /// held.
     pub(super) async fn bind(
         &self,
         writer: &Writer,
         sandbox: &Sandbox,
-        home: &Home,
+        home: Option<&Home>,
         requests: Vec<PortRequest>,
     ) -> Result<Vec<Taken>, ControlError> {
-        let bound = writer.blocking(move |ports| ports.publish(&requests)).await?;
+        let counts = requests.iter().map(|request| request.container_ports.count());
+        check_limit(counts, self.shared.plane.descriptors().left())
+            .map_err(|error| failure(sandbox, home, error.into()))?;
+        let must_close = home.is_none();
+        let bound = writer.blocking(move |ports| {
+            let mut taken = ports.publish(&requests)?;
+            if must_close {
+                for taken in &mut taken {
+                    taken.listeners.clear();
+                    ports.release(&taken.mapping);
+                }
+            }
+            Ok(taken)
+        });
+        let bound: Result<_, PortError> = bound.await?;
         bound.map_err(|error| failure(sandbox, home, error.into()))
     }
 
-    /// Takes bound ports into service, or gives them all back.
+    /// Takes bound ports into service, or gives them all back. Without a home they wait for one.
     pub(super) async fn serve(
         &self,
         writer: &mut Writer,
         sandbox: &Sandbox,
-        home: &Home,
+        home: Option<&Home>,
         taken: Vec<Taken>,
     ) -> Result<Vec<Publication>, ControlError> {
+        let Some(present) = home else {
+            let dormant = taken.into_iter();
+            let dormant = dormant.map(|taken| Publication::dormant(writer.next_mapping(), taken.mapping));
+            return Ok(dormant.collect());
+        };
         let mappings: Vec<PortMapping> = taken.iter().map(|taken| taken.mapping.clone()).collect();
         let mut served: Vec<Publication> = Vec::with_capacity(taken.len());
         for Taken { mapping, listeners } in taken {
             let mut publication = Publication::dormant(writer.next_mapping(), mapping);
             if let Err(error) = self
-                .open(writer, sandbox, home, &mut publication, listeners)
+                .open(writer, sandbox, present, &mut publication, listeners)
                 .await
             {
                 for earlier in &served {
@@ -211,6 +233,8 @@ impl Control {
                 if home.is_none() {
                     return Ok(());
                 }
+                let left = self.shared.plane.descriptors().left();
+                check_limit(std::iter::once(mapping.count), left)?;
                 let wish = mapping.clone();
                 let bound = writer.blocking(move |ports| ports.restore(&wish)).await;
                 bound??
@@ -224,68 +248,38 @@ impl Control {
         Ok(opened?)
     }
 
-    /// As [`settle_ports`](Self::settle_ports), for a sandbox that has just changed its networks.
+    /// As [`settle_ports`](Self::settle_ports), for a sandbox that has just changed its networks or was taken over.
+    /// Failures are logged.
     pub(super) async fn move_ports(&self, writer: &mut Writer, sandbox: &Sandbox) {
         for (id, error) in self.settle_ports(writer, sandbox).await {
-            let ports = self.read(|state| {
-                let publications = state.publications_of(sandbox.id).iter();
-                publications
-                    .filter(|publication| publication.id == id)
-                    .map(|publication| publication.mapping.to_string())
-                    .collect::<String>()
+            let mapping = self.read(|state| {
+                let mut publications = state.publications_of(sandbox.id).iter();
+                let failed = publications.find(|publication| publication.id == id);
+                failed.map(|publication| publication.mapping.clone())
             });
-            tracing::warn!(
-                sandbox = sandbox.name,
-                ports,
+            let Some(mapping) = mapping else { continue };
+            let (name, wish) = (&sandbox.name, PortRequest::from(&mapping));
+            tracing::error!(
+                sandbox = name,
+                ports = %mapping,
                 %error,
-                "cannot be published again; it is tried when the container is connected or disconnected next"
+                "is not published now; when the port is free, run `vswitch publish {name} -p {wish}`, or connect or \
+                 disconnect the container"
             );
         }
     }
 
     /// Publishes what an earlier daemon had published of a sandbox, on the same ports (P12). What cannot be bound is
-    /// logged and forgotten.
-    pub(super) async fn restore_ports(
-        &self,
-        writer: &mut Writer,
-        sandbox: &Sandbox,
-    ) -> Result<(), ControlError> {
+    /// logged, and stays stored.
+    pub(super) async fn restore_ports(&self, writer: &mut Writer, sandbox: &Sandbox) {
         if sandbox.ports.is_empty() {
-            return Ok(());
+            return;
         }
         let dormant = sandbox.ports.iter().cloned();
         let dormant = dormant.map(|mapping| Publication::dormant(writer.next_mapping(), mapping));
         let dormant: Vec<Publication> = dormant.collect();
         self.state().publications.insert(sandbox.id, dormant);
-        let failures = self.settle_ports(writer, sandbox).await;
-        if failures.is_empty() {
-            return Ok(());
-        }
-        let mut publications = self.read(|state| state.publications_of(sandbox.id).to_vec());
-        for (id, error) in failures {
-            let Some(index) = publications.iter().position(|publication| publication.id == id) else {
-                continue;
-            };
-            let lost = publications.remove(index).mapping;
-            tracing::error!(
-                sandbox = sandbox.name,
-                ports = %lost,
-                %error,
-                "is no longer published; use `vswitch publish` when the port is free again"
-            );
-        }
-        let left = Sandbox {
-            ports: publications
-                .iter()
-                .map(|publication| publication.mapping.clone())
-                .collect(),
-            ..sandbox.clone()
-        };
-        self.commit(vec![Change::PutSandbox(left.clone())]).await?;
-        let mut state = self.state();
-        state.publications.insert(sandbox.id, publications);
-        state.sandboxes.insert(sandbox.id, left);
-        Ok(())
+        self.move_ports(writer, sandbox).await;
     }
 
     /// Tells all mappings which networks there are.
@@ -362,41 +356,6 @@ impl Control {
             Vec::new()
         })
     }
-
-    /// The stock of sockets inside the container, for a mapping that needs one.
-    async fn sockets(
-        &self,
-        writer: &mut Writer,
-        sandbox: &Sandbox,
-        home: &Home,
-        mapping: &PortMapping,
-    ) -> Option<Arc<NamespaceSockets>> {
-        let supply = match writer.supplies.entry(sandbox.id) {
-            Entry::Occupied(present) => present.into_mut(),
-            Entry::Vacant(_) if mapping.protocol != Transport::Tcp => return None,
-            Entry::Vacant(place) => place.insert(Supply::start(
-                &sandbox.name,
-                target(&sandbox.namespace),
-                &home.endpoint,
-                (
-                    Arc::clone(&self.shared.attacher),
-                    Arc::clone(self.shared.plane.descriptors()),
-                ),
-            )),
-        };
-        supply.begun().await;
-        Some(supply.sockets())
-    }
-
-    /// Drops the stock of sockets inside the container if no mapping needs it: sockets keep the namespace alive.
-    pub(super) fn tidy(&self, writer: &mut Writer, sandbox: SandboxId) {
-        let needs = |publication: &Publication| {
-            publication.at.is_some() && publication.mapping.protocol == Transport::Tcp
-        };
-        if !self.read(|state| state.publications_of(sandbox).iter().any(needs)) {
-            writer.supplies.remove(&sandbox);
-        }
-    }
 }
 
 impl Writer {
@@ -422,11 +381,27 @@ impl Writer {
     }
 }
 
-fn failure(sandbox: &Sandbox, home: &Home, error: PublishFailure) -> ControlError {
+/// Whether both lead from the same ports of the host to the same of the container, by whatever rules.
+fn has_ports_of(one: &PortMapping, other: &PortMapping) -> bool {
+    let ports = |mapping: &PortMapping| {
+        let &PortMapping {
+            host_ip,
+            host_port,
+            container_port,
+            count,
+            protocol,
+            rules: _,
+        } = mapping;
+        (host_ip, host_port, container_port, count, protocol)
+    };
+    ports(one) == ports(other)
+}
+
+fn failure(sandbox: &Sandbox, home: Option<&Home>, error: PublishFailure) -> ControlError {
     ControlError::Publish {
         sandbox: sandbox.name.clone(),
-        endpoint: home.endpoint.id,
-        error,
+        endpoint: home.map(|home| home.endpoint.id),
+        error: Box::new(error),
     }
 }
 

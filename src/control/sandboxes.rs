@@ -10,7 +10,7 @@ use super::{
     Control, ControlError, State, Verb, Writer, endpoint_plan,
     endpoints::{Container, TornDown},
     ports,
-    publications::{Home, why_discarded},
+    publications::{DISCARDED, Home, why_dormant},
     store::Change,
 };
 use crate::{
@@ -66,7 +66,7 @@ impl Control {
         self.detached(async move {
             let mut writer = control.writer().await?;
             check_name(&request.name)?;
-            ports::check(&request.ports)?;
+            let ports = ports::check(request.ports)?;
             let holder = control.read(|state| {
                 state
                     .sandboxes()
@@ -97,7 +97,7 @@ impl Control {
                 finished: None,
                 ports: Vec::new(),
             };
-            let started = control.start_sandbox(&mut writer, sandbox, wishes, request.ports);
+            let started = control.start_sandbox(&mut writer, sandbox, wishes, ports);
             Ok(NewSandbox {
                 id,
                 warnings: started.await?,
@@ -130,31 +130,35 @@ impl Control {
         requests: Vec<PortRequest>,
     ) -> Result<Vec<String>, ControlError> {
         let endpoints = self.plan(writer, &sandbox, wishes)?;
-        let (mut warnings, mut bound) = (Vec::new(), None);
-        if !requests.is_empty() {
+        let (mut warnings, mut taken, mut home) = (Vec::new(), Vec::new(), None);
+        if !requests.is_empty() && endpoints.is_empty() {
+            warnings.push(DISCARDED.to_owned());
+        } else if !requests.is_empty() {
             match self.future_home(&sandbox, &endpoints) {
                 Err(warning) => warnings.push(warning),
-                Ok(home) => match self.bind(writer, &sandbox, &home, requests).await {
-                    Ok(taken) => bound = Some((home, taken)),
-                    Err(error) => {
-                        endpoints.iter().for_each(|endpoint| writer.release(endpoint));
-                        return Err(error);
-                    }
-                },
+                Ok(present) => home = Some(present),
+            }
+            match self.bind(writer, &sandbox, home.as_ref(), requests).await {
+                Ok(bound) => taken = bound,
+                Err(error) => {
+                    endpoints.iter().for_each(|endpoint| writer.release(endpoint));
+                    return Err(error);
+                }
             }
         }
-        let taken = bound.iter().flat_map(|(_, taken)| taken);
-        sandbox.ports = taken.map(|taken| taken.mapping.clone()).collect();
+        sandbox.ports = taken.iter().map(|taken| taken.mapping.clone()).collect();
         // Readers see the sandbox before its endpoints, never the other way round.
         let put = vec![Change::PutSandbox(sandbox.clone())];
         self.state().sandboxes.insert(sandbox.id, sandbox.clone());
         if let Err(error) = self.plug(writer, &sandbox, endpoints, put).await {
-            writer.release_ports(&sandbox.ports);
+            if home.is_some() {
+                writer.release_ports(&sandbox.ports);
+            }
             self.state().sandboxes.remove(&sandbox.id);
             return Err(error);
         }
-        if let Some((home, taken)) = bound {
-            match self.serve(writer, &sandbox, &home, taken).await {
+        if !taken.is_empty() {
+            match self.serve(writer, &sandbox, home.as_ref(), taken).await {
                 Ok(served) => {
                     self.state().publications.insert(sandbox.id, served);
                 }
@@ -181,7 +185,7 @@ impl Control {
                 .iter()
                 .filter_map(|endpoint| Some((endpoint, state.network(endpoint.network)?)));
             let endpoints: Vec<_> = with_networks.collect();
-            Home::of(&endpoints, state.prefixes()).ok_or_else(|| why_discarded(&sandbox.name, &endpoints))
+            Home::of(&endpoints, state.prefixes()).ok_or_else(|| why_dormant(&sandbox.name, &endpoints))
         })
     }
 

@@ -166,13 +166,16 @@ impl Control {
                 living.push((sandbox, own));
             }
         }
-        for (sandbox, lost) in self.take_over(living).await? {
+        let mut taken_over = self.take_over(living).await?;
+        // Of those who want the same port, it is always the same one who gets it.
+        taken_over.sort_by_key(|(sandbox, _)| (sandbox.created, sandbox.id));
+        for (sandbox, lost) in taken_over {
             if !lost.is_empty()
                 && let Err(error) = self.unplug(writer, &sandbox, lost, Container::Alive).await
             {
                 tracing::warn!(sandbox = sandbox.name, %error, "cleaning up what could not be taken over");
             }
-            self.restore_ports(writer, &sandbox).await?;
+            self.restore_ports(writer, &sandbox).await;
             self.watch(writer, &sandbox);
         }
         Ok(())

@@ -2,9 +2,11 @@
 //!
 //! A [`NamespaceSockets`] is taken from by packet loops, which must not wait; what they take is replaced by a task
 //! here, by an attach process for each delivery. A delivery is small at first and doubles as long as orders follow each
-//! other closely; when there are none for a while it is small again, and what is left over is closed.
+//! other closely; when there are none for a while it is small again, and what is left over is closed. Where descriptors
+//! are few there are no deliveries: clients on the host are relayed, which takes one for each instead of two.
 
 use std::{
+    collections::hash_map::Entry,
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
@@ -19,15 +21,20 @@ use vswitch_proxy::{
     publish::{NamespaceSockets, SocketKind},
 };
 
-use super::Attacher;
+use super::{
+    Attacher, Control, Writer,
+    endpoints::target,
+    publications::{Home, Publication},
+};
 use crate::{
     io::{attach::SocketCounts, netns::NetnsTarget},
-    model::Endpoint,
+    model::{Endpoint, PortMapping, Sandbox, SandboxId, Transport},
 };
 
 /// The stock of one container, and the task that refills it until this is dropped.
 #[derive(Debug)]
 pub(super) struct Supply {
+    /// Packet loops hold it too, longer than they need it; it is emptied when this is dropped.
     sockets: Arc<NamespaceSockets>,
     /// Whether the first delivery has come, or failed.
     begun: watch::Receiver<bool>,
@@ -44,13 +51,15 @@ impl Supply {
     ) -> Self {
         let orders = Arc::new(Notify::new());
         let bell = Arc::clone(&orders);
-        let sockets = Arc::new(NamespaceSockets::new(descriptors, move || bell.notify_one()));
+        let sockets = NamespaceSockets::new(Arc::clone(&descriptors), move || bell.notify_one());
+        let sockets = Arc::new(sockets);
         orders.notify_one();
         let (begins, begun) = watch::channel(false);
         let delivery = Delivery {
             sandbox: sandbox.to_owned(),
             target,
             attacher,
+            descriptors,
             sockets: Arc::downgrade(&sockets),
             levels: Levels::new(endpoint.ipv4.is_some(), endpoint.ipv6.is_some()),
         };
@@ -75,13 +84,59 @@ impl Supply {
 impl Drop for Supply {
     fn drop(&mut self) {
         self.task.abort();
+        // They keep the container's namespace alive.
+        self.sockets.close();
     }
+}
+
+impl Control {
+    /// The stock of sockets inside the container, for a mapping that uses it.
+    pub(super) async fn sockets(
+        &self,
+        writer: &mut Writer,
+        sandbox: &Sandbox,
+        home: &Home,
+        mapping: &PortMapping,
+    ) -> Option<Arc<NamespaceSockets>> {
+        if !takes_sockets(mapping) {
+            return None;
+        }
+        let supply = match writer.supplies.entry(sandbox.id) {
+            Entry::Occupied(present) => present.into_mut(),
+            Entry::Vacant(place) => place.insert(Supply::start(
+                &sandbox.name,
+                target(&sandbox.namespace),
+                &home.endpoint,
+                (
+                    Arc::clone(&self.shared.attacher),
+                    Arc::clone(self.shared.plane.descriptors()),
+                ),
+            )),
+        };
+        supply.begun().await;
+        Some(supply.sockets())
+    }
+
+    /// Drops the stock of sockets inside the container if no mapping needs it: sockets keep the namespace alive.
+    pub(super) fn tidy(&self, writer: &mut Writer, sandbox: SandboxId) {
+        let needs =
+            |publication: &Publication| publication.at.is_some() && takes_sockets(&publication.mapping);
+        if !self.read(|state| state.publications_of(sandbox).iter().any(needs)) {
+            writer.supplies.remove(&sandbox);
+        }
+    }
+}
+
+/// Whether clients on the host are brought to the container socket to socket.
+fn takes_sockets(mapping: &PortMapping) -> bool {
+    mapping.protocol == Transport::Tcp && !mapping.rules.relay_local
 }
 
 struct Delivery {
     sandbox: String,
     target: NetnsTarget,
     attacher: Arc<dyn Attacher>,
+    descriptors: Arc<Descriptors>,
     /// Whoever holds the stock keeps the container's namespace alive.
     sockets: Weak<NamespaceSockets>,
     levels: Levels,
@@ -119,19 +174,21 @@ impl Delivery {
     }
 
     async fn deliver(&mut self) -> Delivered {
-        let Some(wanted) = self
-            .sockets
-            .upgrade()
-            .map(|sockets| self.levels.order(Instant::now(), |kind| sockets.count(kind)))
-        else {
+        let Some(present) = self.sockets.upgrade() else {
             return Delivered::Unwanted;
         };
-        let counts = SocketCounts {
-            tcp_v4: wanted[0],
-            tcp_v6: wanted[1],
-            udp_v4: wanted[2],
-            udp_v6: wanted[3],
+        let wanted = self.levels.order(Instant::now(), |kind| present.count(kind));
+        drop(present);
+        let Some(counts) = affordable(wanted, self.descriptors.left()) else {
+            tracing::debug!(
+                sandbox = self.sandbox,
+                "few descriptors are left; local clients of its ports are relayed"
+            );
+            return Delivered::Failed;
         };
+        if counts.total() == 0 {
+            return Delivered::Done;
+        }
         let made = self.attacher.make_sockets(self.target.clone(), counts).await;
         let mut made = match made {
             Ok(made) => made.into_iter(),
@@ -147,11 +204,30 @@ impl Delivery {
         let Some(sockets) = self.sockets.upgrade() else {
             return Delivered::Unwanted;
         };
-        for (kind, count) in KINDS.into_iter().zip(wanted) {
-            sockets.put(kind, made.by_ref().take(count.into()).collect());
+        let mut kept = 0;
+        for (kind, count) in KINDS.into_iter().zip([counts.tcp_v4, counts.tcp_v6]) {
+            kept += sockets.put(kind, made.by_ref().take(count.into()).collect());
         }
-        Delivered::Done
+        match kept == counts.total() {
+            true => Delivered::Done,
+            // Others have taken the descriptors.
+            false => Delivered::Failed,
+        }
     }
+}
+
+/// As much of what is wanted as may be had with so many descriptors left; `None` if they are too few for any.
+fn affordable(wanted: [u8; 2], left: usize) -> Option<SocketCounts> {
+    if left < RESERVE {
+        return None;
+    }
+    let most = left / SHARE;
+    let tcp_v4 = usize::from(wanted[0]).min(most);
+    let tcp_v6 = usize::from(wanted[1]).min(most - tcp_v4);
+    Some(SocketCounts {
+        tcp_v4: u8::try_from(tcp_v4).unwrap_or(u8::MAX),
+        tcp_v6: u8::try_from(tcp_v6).unwrap_or(u8::MAX),
+    })
 }
 
 enum Delivered {
@@ -164,15 +240,15 @@ enum Delivered {
 /// How many of each kind there shall be after a delivery, by place in [`KINDS`].
 #[derive(Debug)]
 struct Levels {
-    lowest: [u8; 4],
-    now: [u8; 4],
+    lowest: [u8; 2],
+    now: [u8; 2],
     ordered: Option<Instant>,
 }
 
 impl Levels {
     fn new(has_v4: bool, has_v6: bool) -> Self {
         let [v4, v6] = [has_v4, has_v6].map(u8::from);
-        let lowest = [FEW_TCP * v4, FEW_TCP * v6, FEW_UDP * v4, FEW_UDP * v6];
+        let lowest = [FEW * v4, FEW * v6];
         Self {
             lowest,
             now: lowest,
@@ -181,13 +257,13 @@ impl Levels {
     }
 
     /// How many to deliver where there are `count` of a kind now.
-    fn order(&mut self, now: Instant, count: impl Fn(SocketKind) -> usize) -> [u8; 4] {
+    fn order(&mut self, now: Instant, count: impl Fn(SocketKind) -> usize) -> [u8; 2] {
         let follows = self
             .ordered
             .replace(now)
             .is_some_and(|last| now.duration_since(last) < CLOSE);
         let mut room = MOST;
-        let mut wanted = [0; 4];
+        let mut wanted = [0; 2];
         for (index, kind) in KINDS.into_iter().enumerate() {
             let present = u8::try_from(count(kind)).unwrap_or(u8::MAX);
             let level = &mut self.now[index];
@@ -214,17 +290,15 @@ impl Levels {
 }
 
 /// In the order of [`SocketCounts`]' fields.
-const KINDS: [SocketKind; 4] = [
-    SocketKind::TcpV4,
-    SocketKind::TcpV6,
-    SocketKind::UdpV4,
-    SocketKind::UdpV6,
-];
+const KINDS: [SocketKind; 2] = [SocketKind::TcpV4, SocketKind::TcpV6];
 
 /// What an idle container keeps of a kind: enough for the first clients until the next delivery, some
 /// milliseconds later.
-const FEW_TCP: u8 = 16;
-const FEW_UDP: u8 = 4;
+const FEW: u8 = 4;
+/// With fewer descriptors left there are no deliveries.
+const RESERVE: usize = 64;
+/// One delivery takes at most this part of the descriptors that are left.
+const SHARE: usize = 16;
 /// One delivery: a little less than a message has room for ([`SocketCounts::MAX`]).
 const MOST: u8 = 240;
 /// Orders that follow each other within this time are answered with more.
@@ -245,27 +319,40 @@ mod tests {
     fn deliveries_grow_while_orders_follow_closely() {
         let mut levels = Levels::new(true, false);
         let start = Instant::now();
-        assert_eq!(levels.order(start, |_| 0), [16, 0, 4, 0]);
+        assert_eq!(levels.order(start, |_| 0), [4, 0]);
         let taken = |kind| match kind {
-            SocketKind::TcpV4 => 3,
-            SocketKind::UdpV4 => 4,
-            SocketKind::TcpV6 | SocketKind::UdpV6 => 0,
+            SocketKind::TcpV4 => 1,
+            SocketKind::TcpV6 => 0,
         };
         let soon = Duration::from_millis(100);
-        assert_eq!(levels.order(start + soon, taken), [29, 0, 0, 0]);
+        assert_eq!(levels.order(start + soon, taken), [7, 0]);
         assert!(!levels.are_lowest());
-        for round in 2..8 {
+        for round in 2..10 {
             levels.order(start + soon * round, taken);
         }
-        assert_eq!(levels.order(start + soon * 8, taken), [237, 0, 0, 0]);
+        assert_eq!(levels.order(start + soon * 10, taken), [239, 0]);
         let later = start + Duration::from_secs(30);
         assert_eq!(
             levels.order(later, taken),
-            [237, 0, 0, 0],
+            [239, 0],
             "it is lowered by time alone"
         );
         levels.lower(&NamespaceSockets::new(Arc::new(Descriptors::new(0)), || {}));
-        assert_eq!(levels.order(later + CLOSE, taken), [13, 0, 0, 0]);
+        assert_eq!(levels.order(later + CLOSE, taken), [3, 0]);
+    }
+
+    #[test]
+    fn r_lim_2_a_delivery_takes_a_small_share_of_the_descriptors() {
+        for (left, expected) in [
+            (0, None),
+            (63, None),
+            (64, Some((4, 0))),
+            (256, Some((12, 4))),
+            (100_000, Some((12, 200))),
+        ] {
+            let counts = affordable([12, 200], left).map(|counts| (counts.tcp_v4, counts.tcp_v6));
+            assert_eq!(counts, expected, "{left} left");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use vswitch_proxy::publish::{Connections, Listener, MappingId};
 use super::{AttachFailure, Control, ControlError, Publication, Writer, store::Change};
 use crate::{
     api::types::PortsUnpublish,
-    model::{PortMapping, PortRequest, Sandbox},
+    model::{PortMapping, PortRequest, PortRules, Sandbox},
 };
 
 impl Control {
@@ -18,6 +18,15 @@ impl Control {
         let (control, term) = (self.clone(), term.to_owned());
         self.detached(async move {
             let mut writer = control.writer().await?;
+            if let Some(request) = wish
+                .ports
+                .iter()
+                .find(|request| request.rules != PortRules::default())
+            {
+                return Err(ControlError::Invalid(format!(
+                    "{request}: rules have no place here; ports alone say what is to be taken back"
+                )));
+            }
             let (sandbox, publications) = control.read(|state| {
                 let sandbox = state.resolve_sandbox(&term)?;
                 Ok::<_, ControlError>((sandbox.clone(), state.publications_of(sandbox.id).to_vec()))
@@ -29,8 +38,9 @@ impl Control {
             };
             if let Some(request) = wish.ports.iter().find(|request| !fits(request)) {
                 return Err(ControlError::NotPublished {
-                    port: format!("{}/{}", request.container_ports, request.protocol),
+                    port: request.to_string(),
                     sandbox: sandbox.name,
+                    published: what_is(&publications),
                 });
             }
             let cuts = publications.into_iter().map(|publication| {
@@ -58,24 +68,18 @@ impl Control {
     ) -> Result<(), ControlError> {
         let kept = cuts.iter().flat_map(|(_, runs)| &runs.0);
         let kept = kept.filter(|run| run.fate == Fate::Kept);
-        let left = Sandbox {
+        let mut left = Sandbox {
             ports: kept.map(|run| run.mapping.clone()).collect(),
             ..sandbox
         };
         self.commit(vec![Change::PutSandbox(left.clone())]).await?;
         let mut publications = Vec::new();
-        let mut errors = Vec::new();
+        let (mut errors, mut is_whole) = (Vec::new(), true);
         for (publication, runs) in cuts {
-            // The first part that is kept keeps the name; without one, the first of all does.
-            let keeper = runs.0.iter().position(|run| run.fate == Fate::Kept).unwrap_or(0);
-            for (index, run) in runs.0.into_iter().enumerate() {
-                let mut id = publication.id;
-                if index != keeper {
-                    id = writer.next_mapping();
-                    if let Err(error) = self.split(&publication, &run.mapping, id).await {
-                        errors.push(format!("{}: {error}", run.mapping));
-                    }
-                }
+            let before = errors.len();
+            let parts = self.divide(writer, &publication, runs, &mut errors).await;
+            is_whole &= errors.len() == before;
+            for (id, run) in parts {
                 match run.fate {
                     Fate::Kept => publications.push(Publication {
                         id,
@@ -94,6 +98,14 @@ impl Control {
                 }
             }
         }
+        if !is_whole {
+            let kept = publications.iter().map(|publication| publication.mapping.clone());
+            left.ports = kept.collect();
+            if let Err(error) = self.commit(vec![Change::PutSandbox(left.clone())]).await {
+                // The next start publishes less.
+                tracing::error!(%error, "cannot store that ports are still published");
+            }
+        }
         {
             let mut state = self.state();
             state.publications.insert(left.id, publications);
@@ -104,6 +116,50 @@ impl Control {
             true => Ok(()),
             false => Err(ControlError::Teardown(errors)),
         }
+    }
+
+    /// Makes each part a mapping of its own; the first that is kept, or of all, keeps the name. What cannot be divided
+    /// stays one mapping, and is kept.
+    async fn divide(
+        &self,
+        writer: &mut Writer,
+        publication: &Publication,
+        Runs(mut runs): Runs,
+        errors: &mut Vec<String>,
+    ) -> Vec<(MappingId, Run)> {
+        let mut parts = Vec::with_capacity(runs.len());
+        // Parts that are kept and removed take turns, so at most one is before it.
+        let mut before = runs.iter().position(|run| run.fate == Fate::Kept).unwrap_or(0);
+        while runs.len() > 1 {
+            // From the ends, so that what is left is consecutive.
+            let index = match before {
+                0 => runs.len() - 1,
+                _ => 0,
+            };
+            before = before.saturating_sub(1);
+            let run = runs.remove(index);
+            let id = writer.next_mapping();
+            if let Err(error) = self.split(publication, &run.mapping, id).await {
+                errors.push(format!("{} is still published: {error}", run.mapping));
+                runs.insert(index, run);
+                break;
+            }
+            parts.push((id, run));
+        }
+        let count = runs.iter().map(|run| run.mapping.count).sum();
+        let is_divided = runs.len() == 1;
+        parts.extend(runs.into_iter().next().map(|first| {
+            let rest = Run {
+                mapping: PortMapping {
+                    count,
+                    ..first.mapping
+                },
+                fate: if is_divided { first.fate } else { Fate::Kept },
+            };
+            (publication.id, rest)
+        }));
+        parts.sort_by_key(|(_, run)| run.mapping.container_port);
+        parts
     }
 
     async fn split(
@@ -143,6 +199,18 @@ enum Fate {
 impl Runs {
     fn any_removed(&self) -> bool {
         self.0.iter().any(|run| run.fate == Fate::Removed)
+    }
+}
+
+/// A sentence on what could be taken back.
+fn what_is(publications: &[Publication]) -> String {
+    let all: Vec<String> = publications
+        .iter()
+        .map(|publication| publication.shown().to_string())
+        .collect();
+    match all.is_empty() {
+        true => "nothing is published".to_owned(),
+        false => format!("published are {}", all.join(", ")),
     }
 }
 
@@ -186,7 +254,11 @@ fn fits(request: &PortRequest, port: &PortMapping) -> bool {
     request.protocol == port.protocol
         && container.contains(port.container_port)
         && pairs_up
-        && request.host_ip.is_none_or(|ip| Some(ip) == port.host_ip)
+        && request.host_ip.is_none_or(|ip| match port.host_ip {
+            Some(published) => ip.to_canonical() == published.to_canonical(),
+            // Each of both is how it is shown, and they are one mapping.
+            None => ip.is_unspecified(),
+        })
 }
 
 #[cfg(test)]
@@ -205,9 +277,9 @@ mod tests {
     }
 
     /// The container's ports of each part, those that are removed in brackets.
-    fn cut(texts: &[&str]) -> String {
+    fn cut(mapping: &PortMapping, texts: &[&str]) -> String {
         let requests: Vec<PortRequest> = texts.iter().map(|text| text.parse().expect(text)).collect();
-        let texts = runs(&mapping(), &requests).0.into_iter().map(|run| {
+        let texts = runs(mapping, &requests).0.into_iter().map(|run| {
             let first = run.mapping.container_port;
             assert_eq!(run.mapping.host_port - 8000, first - 80);
             let last = first + run.mapping.count - 1;
@@ -240,7 +312,19 @@ mod tests {
             (&["81/udp"], "80-84"),
             (&["79"], "80-84"),
         ] {
-            assert_eq!(cut(texts), expected, "{texts:?}");
+            assert_eq!(cut(&mapping(), texts), expected, "{texts:?}");
+        }
+        let everywhere = PortMapping {
+            host_ip: None,
+            ..mapping()
+        };
+        for (texts, expected) in [
+            (&["0.0.0.0:8001:81"][..], "80-80 [81-81] 82-84"),
+            (&["[::]:8001:81"], "80-80 [81-81] 82-84"),
+            (&["0.0.0.0:8000-8004:80-84", "[::]:8000-8004:80-84"], "[80-84]"),
+            (&["127.0.0.1:8001:81"], "80-84"),
+        ] {
+            assert_eq!(cut(&everywhere, texts), expected, "{texts:?}");
         }
     }
 }

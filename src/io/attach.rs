@@ -151,7 +151,7 @@ impl AttachClient {
         }
     }
 
-    /// Makes non-blocking sockets inside the namespace, in the order of `counts`' fields, at most
+    /// Makes non-blocking TCP sockets inside the namespace, in the order of `counts`' fields, at most
     /// [`SocketCounts::MAX`].
     ///
     /// # Errors
@@ -210,17 +210,13 @@ impl AttachClient {
     }
 }
 
-/// How many sockets of each kind.
+/// How many TCP sockets of each kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct SocketCounts {
     /// TCP over IPv4.
     pub tcp_v4: u8,
     /// TCP over IPv6.
     pub tcp_v6: u8,
-    /// UDP over IPv4.
-    pub udp_v4: u8,
-    /// UDP over IPv6.
-    pub udp_v6: u8,
 }
 
 impl SocketCounts {
@@ -229,10 +225,7 @@ impl SocketCounts {
 
     /// All together.
     pub fn total(self) -> usize {
-        [self.tcp_v4, self.tcp_v6, self.udp_v4, self.udp_v6]
-            .map(usize::from)
-            .iter()
-            .sum()
+        usize::from(self.tcp_v4) + usize::from(self.tcp_v6)
     }
 }
 

@@ -184,6 +184,19 @@ impl fmt::Display for PortMapping {
     }
 }
 
+/// What asks for the same ports again.
+impl From<&PortMapping> for PortRequest {
+    fn from(mapping: &PortMapping) -> Self {
+        Self {
+            host_ip: mapping.host_ip,
+            host_ports: Some(range(mapping.host_port, mapping.count)),
+            container_ports: range(mapping.container_port, mapping.count),
+            protocol: mapping.protocol,
+            rules: mapping.rules.clone(),
+        }
+    }
+}
+
 impl PortMapping {
     /// The host's addresses: those of no particular one are `0.0.0.0` and `::`.
     pub fn host_addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
@@ -246,6 +259,14 @@ pub enum InvalidPort {
         /// The host's.
         host: String,
     },
+    /// Nobody can connect to the host's address, or it cannot be bound.
+    #[error("cannot publish on {ip}: {why}")]
+    Unusable {
+        /// The host's address.
+        ip: IpAddr,
+        /// What is wrong with it, and what to do.
+        why: &'static str,
+    },
 }
 
 /// A port is 0 or none, or a range is reversed.
@@ -302,6 +323,9 @@ fn read_rules(text: &str, protocol: Transport) -> Result<PortRules, InvalidPort>
     let mut rules = PortRules::default();
     let mut given = Vec::new();
     for word in text.split(',') {
+        if word.is_empty() {
+            return Err(InvalidPort::Rule("a rule is missing after the comma".into()));
+        }
         let (key, value) = match word.split_once('=') {
             Some((key, value)) => (key, value),
             // One more of the list that has begun.
@@ -322,6 +346,11 @@ fn read_rules(text: &str, protocol: Transport) -> Result<PortRules, InvalidPort>
 
 fn set(rules: &mut PortRules, key: &str, value: &str) -> Result<(), InvalidPort> {
     match (key, value) {
+        ("allow", "") => {
+            return Err(InvalidPort::Rule(
+                "allow= lacks an address or a prefix such as 192.0.2.0/24".into(),
+            ));
+        }
         ("allow", _) => rules.allow.push(prefix(value)?),
         ("max-conns", _) => rules.max_connections = Some(number(key, value)?),
         ("rate", _) => rules.connections_per_second = Some(number(key, value)?),
@@ -364,7 +393,8 @@ fn number(key: &str, text: &str) -> Result<u32, InvalidPort> {
     match text.parse() {
         Ok(number) if number > 0 && text.bytes().all(|byte| byte.is_ascii_digit()) => Ok(number),
         _ => Err(InvalidPort::Rule(format!(
-            "invalid {key}: {text} is not a number above 0"
+            "invalid {key}: {text} is not a number from 1 to {}",
+            u32::MAX
         ))),
     }
 }

@@ -77,7 +77,11 @@ async fn ports_are_published_listed_and_taken_back() {
         .await;
     assert_eq!(status, 400);
     for (sandbox, text) in [
-        ("web", "no public port '82/tcp' published for web"),
+        (
+            "web",
+            "no public port '82/tcp' published for web; published are 127.79.1.1:8080-8081->80-81/tcp, \
+             127.79.1.1:5353->53/udp, 127.79.1.1:9000->90/tcp",
+        ),
         ("nosuch", "No such container: nosuch"),
     ] {
         let missing = daemon.client.unpublish_ports(sandbox, &unpublish(&["82"])).await;

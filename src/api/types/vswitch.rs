@@ -100,7 +100,7 @@ pub struct PortsPublish {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PortsPublished {
-    /// What has been published, with the host's ports.
+    /// What is in service now, with the host's ports and addresses that are bound.
     pub ports: Vec<PortMapping>,
     /// What was done differently from what was asked.
     #[serde(default)]

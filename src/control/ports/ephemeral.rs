@@ -2,13 +2,29 @@
 
 use std::{fs, ops::RangeInclusive};
 
-/// All ephemeral ports of the host, beginning behind `last`, without those that the administrator keeps
-/// (`net.ipv4.ip_local_reserved_ports`).
-pub(super) fn ports_after(last: Option<u16>) -> impl Iterator<Item = u16> {
-    let range = read("ip_local_port_range").and_then(|text| range(&text));
-    let reserved = read("ip_local_reserved_ports").map_or_else(Vec::new, |text| reserved(&text));
-    behind(last, range.unwrap_or(DEFAULT))
-        .filter(move |port| !reserved.iter().any(|range| range.contains(port)))
+/// The host's ephemeral ports.
+#[derive(Debug)]
+pub(super) struct Ephemeral {
+    range: RangeInclusive<u16>,
+    /// Those that the administrator keeps.
+    reserved: Vec<RangeInclusive<u16>>,
+}
+
+impl Ephemeral {
+    /// As the kernel has them now (`net.ipv4.ip_local_port_range`, `net.ipv4.ip_local_reserved_ports`).
+    pub(super) fn read() -> Self {
+        let range = read("ip_local_port_range").and_then(|text| range(&text));
+        Self {
+            range: range.unwrap_or(DEFAULT),
+            reserved: read("ip_local_reserved_ports").map_or_else(Vec::new, |text| reserved(&text)),
+        }
+    }
+
+    /// All of them once, beginning behind `last`.
+    pub(super) fn ports_after(&self, last: Option<u16>) -> impl Iterator<Item = u16> {
+        let is_free = |port: &u16| !self.reserved.iter().any(|range| range.contains(port));
+        behind(last, self.range.clone()).filter(is_free)
+    }
 }
 
 /// IANA's dynamic ports as Docker has them, where the kernel does not say (moby: portallocator).

@@ -2,11 +2,28 @@
 
 use std::{fs, io, net::SocketAddr};
 
+use vswitch_proxy::publish::Bound;
+
 use crate::model::Transport;
 
 /// Why a port of the host cannot be bound.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
+    /// The service manager has bound it in another way than it is asked for.
+    #[error(
+        "failed to bind host port {address}/{transport}: address already in use: systemd has opened {} for this daemon: \
+         publish it as {}", .bound.address, activated(.bound, *.container_port)
+    )]
+    Activated {
+        /// Where.
+        address: SocketAddr,
+        /// By what.
+        transport: Transport,
+        /// What it was to lead to.
+        container_port: u16,
+        /// What is there.
+        bound: Bound,
+    },
     /// Another mapping has it; take that back, or choose another.
     #[error("Bind for {0} failed: port is already allocated")]
     Allocated(SocketAddr),
@@ -43,6 +60,16 @@ pub enum PortError {
         address: SocketAddr,
         /// By what.
         transport: Transport,
+    },
+    /// It takes more descriptors than there are; publish less, or raise the limit.
+    #[error(
+        "needs {needed} descriptors, {left} are left; raise the limit of open files (ulimit -Hn) or publish fewer ports"
+    )]
+    Limit {
+        /// What all ports of the command take.
+        needed: usize,
+        /// What others have left.
+        left: usize,
     },
     /// The host does not have the address.
     #[error(
@@ -89,6 +116,14 @@ impl PortError {
                 error,
             },
         }
+    }
+}
+
+/// How a socket of the service manager is asked for.
+fn activated(bound: &Bound, container_port: u16) -> String {
+    match bound.dual_stack {
+        true => format!("{}:{container_port}", bound.address.port()),
+        false => format!("{}:{container_port}", bound.address),
     }
 }
 

@@ -230,15 +230,15 @@ fn p18_what_the_kernel_refuses_says_what_to_do() {
 #[test]
 fn requests_that_contradict_themselves_are_refused() {
     let happy = || request("8080:80/udp");
-    check(&[happy()]).expect("it is fine");
+    check(vec![happy()]).expect("it is fine");
     let span = |first, last| PortRange { first, last };
     let refusal = |change: &dyn Fn(&mut PortRequest)| {
         let mut wrong = happy();
         change(&mut wrong);
-        check(&[happy(), wrong]).expect_err("it is wrong").to_string()
+        check(vec![happy(), wrong]).expect_err("it is wrong").to_string()
     };
     type Change<'a> = &'a dyn Fn(&mut PortRequest);
-    let cases: [(Change<'_>, &str); 9] = [
+    let cases: [(Change<'_>, &str); 13] = [
         (
             &|wrong| wrong.container_ports = span(0, 0),
             "invalid containerPort: 0",
@@ -271,6 +271,22 @@ fn requests_that_contradict_themselves_are_refused() {
             "proxy-protocol is for tcp",
         ),
         (&|wrong| wrong.rules.max_connections = Some(0), "max-conns"),
+        (
+            &|wrong| wrong.host_ip = Some([224, 0, 0, 1].into()),
+            "cannot publish on 224.0.0.1: it is a multicast address",
+        ),
+        (
+            &|wrong| wrong.host_ip = Some("::ffff:255.255.255.255".parse().expect("an address")),
+            "cannot publish on 255.255.255.255: it is the broadcast address",
+        ),
+        (
+            &|wrong| wrong.host_ip = Some("ff02::1".parse().expect("an address")),
+            "cannot publish on ff02::1: it is a multicast address",
+        ),
+        (
+            &|wrong| wrong.host_ip = Some("fe80::1".parse().expect("an address")),
+            "cannot publish on fe80::1: a link-local address needs its interface",
+        ),
         (&|wrong| wrong.rules.connections_per_second = Some(0), "rate"),
     ];
     for (change, expected) in cases {
@@ -334,4 +350,91 @@ fn an_inherited_socket_of_both_families_is_enough() {
     let taken = one(&mut ports, &format!("{port}:80"));
     assert_eq!(taken.listeners.len(), 1);
     assert!(taken.listeners[0].bound.dual_stack);
+}
+
+#[test]
+fn whoever_was_queued_before_a_mapping_got_an_inherited_socket_does_not_reach_it() {
+    let tcp = TcpListener::bind("127.77.9.3:0").expect("a port");
+    let udp = UdpSocket::bind("127.77.9.3:0").expect("a port");
+    let [to_tcp, to_udp] = [tcp.local_addr(), udp.local_addr()].map(|address| address.expect("it is bound"));
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![tcp.into(), udp.into()]));
+    let mut queued = TcpStream::connect(to_tcp).expect("the kernel lets it in");
+    let sender = UdpSocket::bind("127.77.9.4:0").expect("a port");
+    sender.send_to(b"early", to_udp).expect("it is queued");
+    let stream = one(&mut ports, &format!("{to_tcp}:80"));
+    let datagrams = one(&mut ports, &format!("{to_udp}:53/udp"));
+    let patience = std::time::Duration::from_secs(5);
+    queued.set_read_timeout(Some(patience)).expect("it may be set");
+    let reset = queued.read(&mut [0; 1]).expect_err("it is reset");
+    assert_eq!(reset.kind(), io::ErrorKind::ConnectionReset);
+    let _client = TcpStream::connect(to_tcp).expect("it listens");
+    sender.send_to(b"late", to_udp).expect("it is queued");
+    let listener = TcpListener::from(stream.listeners[0].socket.try_clone().expect("a descriptor"));
+    listener.accept().expect("the later one is there");
+    let again = listener.accept().expect_err("and nobody else");
+    assert_eq!(again.kind(), io::ErrorKind::WouldBlock);
+    let socket = UdpSocket::from(datagrams.listeners[0].socket.try_clone().expect("a descriptor"));
+    let mut bytes = [0; 16];
+    assert_eq!(socket.recv(&mut bytes).expect("it is there"), 4);
+}
+
+#[test]
+fn p18_a_socket_of_the_service_manager_in_the_way_is_named() {
+    let one_address = TcpListener::bind("127.77.9.5:0").expect("a port");
+    let port = one_address.local_addr().expect("it is bound").port();
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![one_address.into()]));
+    let refused = publish(&mut ports, &[&format!("0.0.0.0:{port}:80")]).map(|_| ());
+    assert_eq!(
+        refused,
+        Err(format!(
+            "failed to bind host port 0.0.0.0:{port}/tcp: address already in use: systemd has opened 127.77.9.5:{port} \
+             for this daemon: publish it as 127.77.9.5:{port}:80"
+        ))
+    );
+    let any = "[::]:0".parse().expect("an address");
+    let Ok(dual) = open(Transport::Tcp, any, Versions::Both) else {
+        eprintln!("skipped: the host has no IPv6");
+        return;
+    };
+    let address = SockRef::from(&dual.as_fd()).local_addr().expect("it is bound");
+    let port = address.as_socket().expect("it is of IP").port();
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![dual]));
+    for place in ["127.77.9.5", "[::1]", "[::]"] {
+        let refused = publish(&mut ports, &[&format!("{place}:{port}:80")])
+            .map(|_| ())
+            .expect_err("it is taken");
+        let advice = format!("systemd has opened [::]:{port} for this daemon: publish it as {port}:80");
+        assert!(refused.ends_with(&advice), "{refused}");
+    }
+    one(&mut ports, &format!("{port}:80"));
+}
+
+#[test]
+fn ports_that_are_roots_are_passed_over() {
+    let start = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    let start = start.map_or(0, |text| text.trim().parse().unwrap_or(0));
+    let mut ports = HostPorts::default();
+    if start < 2 || rustix::process::geteuid().is_root() {
+        eprintln!("skipped: all ports are ours");
+        return;
+    }
+    let (low, high) = (start - 1, start + 8);
+    let taken = one(&mut ports, &format!("127.77.9.6:{low}-{high}:80"));
+    assert_eq!(taken.mapping.host_port, start);
+    let refused = publish(&mut ports, &[&format!("127.77.9.6:{}-{low}:80", low - 1)])
+        .map(|_| ())
+        .expect_err("they are root's");
+    assert!(refused.contains("permission denied"), "{refused}");
+}
+
+#[test]
+fn ipv4_is_written_as_ipv4() {
+    let mut mapped =
+        request("8080:80,allow=::ffff:10.1.2.0/120,allow=::ffff:0:0/96,allow=::/0,allow=2001:db8::/96");
+    mapped.host_ip = Some("::ffff:127.0.0.1".parse().expect("an address"));
+    let checked = check(vec![mapped]).expect("it is fine");
+    assert_eq!(
+        checked[0].to_string(),
+        "127.0.0.1:8080:80/tcp,allow=10.1.2.0/24,0.0.0.0/0,::/0,2001:db8::/96"
+    );
 }

@@ -1,6 +1,9 @@
 //! Real ports of 127.0.0.0/8, recorded devices.
 
-use std::net::{TcpListener, TcpStream};
+use std::{
+    net::{TcpListener, TcpStream},
+    time::Duration,
+};
 
 use tempfile::TempDir;
 
@@ -9,11 +12,15 @@ use crate::{
         NetworkConnect, NetworkCreate, NetworkDisconnect, PortsUnpublish, SandboxCreate, SandboxNetwork,
     },
     control::{
-        Caller, Control, ControlError, NewSandbox, ShutdownMode,
+        Caller, Control, ControlError, NewSandbox,
         fixtures::{self, FakeAttacher},
     },
+    dataplane::{DataPlane, PollMode},
     model::{PortRequest, Sandbox},
 };
+
+mod dormant;
+mod sockets;
 
 struct Daemon {
     directory: TempDir,
@@ -35,6 +42,20 @@ impl Daemon {
         }
     }
 
+    /// With so many descriptors for host sockets.
+    async fn start_with(descriptors: usize) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let devices = FakeAttacher::default();
+        let mut config = fixtures::config(directory.path(), devices.clone());
+        (config.dataplane, config.reports) =
+            DataPlane::start(1, PollMode::Sleep, descriptors).expect("the kernel gives a thread");
+        Self {
+            control: Control::start(config).await.expect("a fresh state"),
+            directory,
+            devices,
+        }
+    }
+
     /// Ends as `kill -9` does: nothing is cleaned up, and all descriptors are closed.
     async fn kill(self) -> TempDir {
         let Self {
@@ -44,7 +65,7 @@ impl Daemon {
         } = self;
         drop((control, devices));
         // Watchers of the old daemon hold the state's lock for a moment.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
         directory
     }
 
@@ -57,14 +78,23 @@ impl Daemon {
         self.control.create_network(wish).await.expect("pools have room");
     }
 
-    /// Hands our own process over.
     async fn run(&self, networks: &[&str], ports: &[&str]) -> Result<NewSandbox, ControlError> {
+        self.run_as("web", networks, ports).await
+    }
+
+    /// Hands our own process over.
+    async fn run_as(
+        &self,
+        name: &str,
+        networks: &[&str],
+        ports: &[&str],
+    ) -> Result<NewSandbox, ControlError> {
         let networks = networks.iter().map(|network| SandboxNetwork {
             network: (*network).to_owned(),
             ..SandboxNetwork::default()
         });
         let wish = SandboxCreate {
-            name: "web".into(),
+            name: name.into(),
             pid: Some(std::process::id()),
             netns: None,
             hostname: None,
@@ -154,7 +184,6 @@ async fn ports_are_published_with_the_sandbox_and_end_with_it() {
             "publish 1 of 2 to 172.17.0.2 routed 4",
             "with sockets",
             "publish 2 of 1 to 172.17.0.2 routed 4",
-            "with sockets",
         ]
     );
     assert!(reaches("127.78.1.1:8080") && reaches("127.78.1.1:8081"));
@@ -241,15 +270,29 @@ async fn ports_come_and_go_while_the_sandbox_runs() {
     daemon.log();
 
     let missing = daemon.unpublish(&["82", "90"], false).await.expect_err("no 90");
-    assert_eq!(missing.to_string(), "no public port '90/tcp' published for web");
+    assert_eq!(
+        missing.to_string(),
+        "no public port '90/tcp' published for web; published are 127.78.3.1:8000-8004->80-84/tcp"
+    );
+    let missing = daemon.unpublish(&["127.78.3.1:9000:82/udp"], false).await;
+    assert!(
+        missing.is_err_and(|error| error.to_string().contains("'127.78.3.1:9000:82/udp'")),
+        "all of what was asked"
+    );
+    let ruled = daemon.unpublish(&["82,max-conns=5"], false).await;
+    let ruled = ruled.expect_err("it has a rule").to_string();
+    assert!(
+        ruled.starts_with("82/tcp,max-conns=5: rules have no place here"),
+        "{ruled}"
+    );
     assert_eq!(daemon.log(), [""; 0], "all or none");
     daemon.unpublish(&["82"], true).await.expect("it is published");
     assert_eq!(
         daemon.log(),
         [
-            "split 82..=82 of 1 to 2",
-            "unpublish 2 End",
-            "split 83..=84 of 1 to 3"
+            "split 83..=84 of 1 to 2",
+            "split 82..=82 of 1 to 3",
+            "unpublish 3 End",
         ]
     );
     assert!(reaches("127.78.3.1:8001") && !reaches("127.78.3.1:8002") && reaches("127.78.3.1:8003"));
@@ -324,28 +367,56 @@ async fn g2_ports_move_with_the_default_route() {
 }
 
 #[tokio::test]
-async fn g8_without_a_way_outside_ports_are_discarded_with_a_warning() {
+async fn what_cannot_be_split_stays_published() {
     let daemon = Daemon::start().await;
-    daemon.network("inside", true).await;
-    let created = daemon.run(&["inside"], &["127.78.5.1:8080:80"]).await;
-    let warnings = created.expect("it is no error").warnings;
-    assert!(
-        warnings.len() == 1 && warnings[0].starts_with("Published ports are discarded"),
-        "{warnings:?}"
-    );
-    assert!(!reaches("127.78.5.1:8080"));
-    assert_eq!(daemon.ports(), (Vec::new(), Vec::new()));
-    let published = daemon.publish(&["127.78.5.1:8080:80"]).await.expect("no error");
-    assert!(
-        published[0].contains("network inside is internal"),
-        "{published:?}"
-    );
-    daemon.control.delete_sandbox("web").await.expect("it is there");
-    let created = daemon.run(&["none"], &["127.78.5.1:8080:80"]).await;
-    assert_eq!(
-        created.expect("it is no error").warnings,
-        ["Published ports are discarded when using none network mode"]
-    );
+    let wish = ["127.78.3.2:8000-8004:80-84"];
+    daemon.run(&[], &wish).await.expect("it is free");
+    let before = daemon.ports();
+    for (refused, ports, left) in [
+        ("split", &["82"][..], &["127.78.3.2:8000-8004->80-84/tcp"][..]),
+        ("split", &["80"], &["127.78.3.2:8000-8004->80-84/tcp"]),
+        (
+            "split 82",
+            &["82"],
+            &[
+                "127.78.3.2:8000-8002->80-82/tcp",
+                "127.78.3.2:8003-8004->83-84/tcp",
+            ],
+        ),
+    ] {
+        assert_eq!(daemon.ports(), before);
+        daemon.devices.refuse(refused);
+        let failed = daemon
+            .unpublish(ports, true)
+            .await
+            .expect_err("it fails")
+            .to_string();
+        assert!(failed.contains("is still published"), "{failed}");
+        let left: Vec<String> = left.iter().map(ToString::to_string).collect();
+        assert_eq!(daemon.ports(), (left.clone(), left), "{refused} {ports:?}");
+        assert!((8000..=8004).all(|port| reaches(&format!("127.78.3.2:{port}"))));
+        let clash = daemon.publish(&["127.78.3.2:8002:90"]).await;
+        assert!(
+            clash.is_err_and(|error| error.to_string().ends_with("port is already allocated")),
+            "they are held"
+        );
+        daemon.devices.refuse("");
+    }
+    let directory = daemon.kill().await;
+    let daemon = Daemon::start_in(directory).await;
+    assert_eq!(daemon.ports().0.len(), 2, "it is stored so");
+}
+
+#[tokio::test]
+async fn what_is_answered_is_what_is_bound() {
+    let daemon = Daemon::start().await;
+    daemon.run(&[], &[]).await.expect("it is ours");
+    let published = daemon.control.publish("web", requests(&["80"])).await;
+    let mapping = published.expect("there are free ones").ports.remove(0);
+    let has_v6 = TcpListener::bind("[::1]:0").is_ok();
+    let expected = (!has_v6).then_some([0; 4].into());
+    assert_eq!(mapping.host_ip, expected);
+    assert_eq!(daemon.sandbox().ports[0].host_ip, None, "as it was asked");
 }
 
 #[tokio::test]
@@ -368,72 +439,4 @@ async fn mappings_hear_of_networks_that_come_and_go() {
     );
     daemon.control.remove_network("n").await.expect("nobody is on it");
     assert_eq!(daemon.log(), ["reroute 1 beside 172.17.0.0/16"]);
-}
-
-#[tokio::test]
-async fn p12_the_next_daemon_publishes_the_same_ports() {
-    let daemon = Daemon::start().await;
-    daemon
-        .run(&[], &["127.78.7.1::80", "127.78.7.1:8081-8082:81-82"])
-        .await
-        .expect("they are free");
-    let before = daemon.ports();
-    let chosen = daemon.sandbox().ports[0].host_port;
-    let directory = daemon.kill().await;
-    assert!(!reaches("127.78.7.1:8081"));
-
-    let daemon = Daemon::start_in(directory).await;
-    assert_eq!(daemon.ports(), before);
-    assert!(reaches(&format!("127.78.7.1:{chosen}")) && reaches("127.78.7.1:8082"));
-    let clash = daemon.publish(&["127.78.7.1:8082:90"]).await;
-    assert!(
-        clash.is_err_and(|error| error.to_string().ends_with("port is already allocated")),
-        "they are held"
-    );
-    let directory = daemon.kill().await;
-
-    let foreign = TcpListener::bind("127.78.7.1:8082").expect("nobody has it");
-    let daemon = Daemon::start_in(directory).await;
-    let (stored, served) = daemon.ports();
-    assert_eq!(
-        stored,
-        [format!("127.78.7.1:{chosen}->80/tcp")],
-        "what cannot be bound is forgotten"
-    );
-    assert_eq!(stored, served);
-    assert!(!reaches("127.78.7.1:8081"));
-    drop(foreign);
-    daemon.control.shutdown(ShutdownMode::CleanUp).await;
-    let log = daemon.log();
-    assert_eq!(log[log.len() - 2..], ["unpublish 1 End", "detach eth0 alive"]);
-}
-
-#[tokio::test]
-async fn sockets_inside_are_delivered_while_tcp_ports_are_published() {
-    let daemon = Daemon::start().await;
-    daemon
-        .run(&[], &["127.78.8.1:53:53/udp"])
-        .await
-        .expect("it is free");
-    assert_eq!(daemon.log(), ["publish 1 of 1 to 172.17.0.2 routed 4"]);
-    daemon.publish(&["127.78.8.1:8080:80"]).await.expect("it is free");
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    let orders = daemon.devices.take_socket_orders();
-    assert_eq!(orders.len(), 1, "{orders:?}");
-    assert_eq!((orders[0].tcp_v4, orders[0].tcp_v6, orders[0].udp_v4), (16, 0, 4));
-    let sockets = daemon.devices.sockets_of(2).expect("it has a stock");
-    assert_eq!(sockets.count(vswitch_proxy::publish::SocketKind::TcpV4), 16);
-    for _ in 0..13 {
-        sockets
-            .take(vswitch_proxy::publish::SocketKind::TcpV4)
-            .expect("there are some");
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    let orders = daemon.devices.take_socket_orders();
-    assert_eq!(orders[0].tcp_v4, 29, "twice as many as before");
-    daemon.unpublish(&["80"], false).await.expect("it is published");
-    let left = std::sync::Arc::downgrade(&sockets);
-    drop(sockets);
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-    assert!(left.upgrade().is_none(), "sockets keep the namespace alive");
 }

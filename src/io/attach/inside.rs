@@ -81,21 +81,14 @@ fn serve(request: Request) -> Result<(Reply, Vec<OwnedFd>), AttachError> {
 
 /// Makes sockets in the namespace that this process is in.
 fn sockets(counts: SocketCounts) -> Result<Vec<OwnedFd>, AttachError> {
-    let kinds = [
-        (counts.tcp_v4, Domain::IPV4, Type::STREAM),
-        (counts.tcp_v6, Domain::IPV6, Type::STREAM),
-        (counts.udp_v4, Domain::IPV4, Type::DGRAM),
-        (counts.udp_v6, Domain::IPV6, Type::DGRAM),
-    ];
+    let kinds = [(counts.tcp_v4, Domain::IPV4), (counts.tcp_v6, Domain::IPV6)];
     let each = kinds
         .into_iter()
-        .flat_map(|(count, domain, kind)| (0..count).map(move |_| (domain, kind)));
-    let make = |(domain, kind)| {
-        let socket = Socket::new(domain, Type::nonblocking(kind), None)?;
-        if kind == Type::STREAM {
-            // Here, where it costs the packet loop nothing.
-            splice::prepare(&socket)?;
-        }
+        .flat_map(|(count, domain)| (0..count).map(move |_| domain));
+    let make = |domain| {
+        let socket = Socket::new(domain, Type::STREAM.nonblocking(), None)?;
+        // Here, where it costs the packet loop nothing.
+        splice::prepare(&socket)?;
         Ok(socket.into())
     };
     each.map(make)

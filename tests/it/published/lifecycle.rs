@@ -1,6 +1,6 @@
 //! Published ports when sandboxes, networks, ports and the daemon come and go.
 
-use super::{HOST, INNER, LOOPBACK, OPEN, OUTER, Scene, UNSPECIFIED, at};
+use super::{FAR, HOST, INNER, LOOPBACK, OPEN, OUTER, Scene, UNSPECIFIED, at};
 use crate::support::{
     agent::{Role, Service, Transport},
     daemon::PATIENCE,
@@ -125,13 +125,31 @@ fn a_port_that_is_taken_while_there_is_no_daemon_keeps_nothing_else_from_coming_
         at: at(UNSPECIFIED, OUTER),
         service: Service::Echo,
     };
-    let (_thief, _) = scene.outside.server(Place::Host, &role);
+    let (thief, _) = scene.outside.server(Place::Host, &role);
     scene.daemon.restart();
     assert_eq!(scene.daemon.ps(), ["web"]);
     let seen = scene.visit(Place::Far, at(HOST[0], OUTER + 1), Transport::Tcp);
     assert_eq!(seen, format!("itself {INNER}"));
     let log = scene.daemon.log();
-    assert!(log.contains("8080"), "it says what is missing: {log}");
+    for words in [
+        "is not published now; when the port is free, run `vswitch publish web -p 8080:7000/tcp`",
+        "failed to bind host port 0.0.0.0:8080/tcp: address already in use",
+    ] {
+        assert!(log.contains(words), "it says what is missing: {words}: {log}");
+    }
+    // It is stored, and can be had when the port is free.
+    let refused = scene.daemon.refused("publish web -p 8080:7000");
+    assert!(refused.contains("address already in use"), "{refused}");
+    drop(thief);
+    scene.daemon.ok("publish web -p 8080:7000");
+    let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
+    assert_eq!(seen, format!("itself {INNER}"));
+    let rows = scene.daemon.json("port --counters web");
+    assert_eq!(
+        rows.as_array().map(Vec::len),
+        Some(2),
+        "there are no twins: {rows}"
+    );
 }
 
 #[test]
@@ -231,47 +249,57 @@ fn ports_move_to_the_network_that_is_left() {
         .daemon
         .ok("network create --subnet 10.91.0.0/24 --ipv6 --subnet fd91::/64 other");
     scene.daemon.ok("network connect other web");
-    let _server = scene.introduce("web", 1);
+    let server = scene.introduce("web", 1);
     scene.daemon.ok("network disconnect lan web");
     assert!(
         scene.daemon.ok("port").contains("web       other "),
         "{}",
         scene.daemon.ok("port")
     );
-    for to in HOST {
-        for transport in [Transport::Tcp, Transport::Udp] {
+    for (to, client) in HOST.into_iter().zip(FAR) {
+        for (transport, word) in [(Transport::Tcp, "tcp"), (Transport::Udp, "udp")] {
             let seen = scene.visit(Place::Far, at(to, OUTER), transport);
-            // Its default route may be gone with the first network; then clients are shown as the gateway.
             assert!(seen.ends_with(&format!(" {INNER}")), "{to} {transport:?}: {seen}");
+            // Its default route leads to the other network's gateway now.
+            assert_eq!(server.word(), format!("{word} from {client}"), "{to}");
         }
     }
-    // Off its last network the host's ports are held, and lead nowhere.
+    // Off its last network the host's ports are closed, and somebody else can have them meanwhile.
     scene.daemon.ok("network disconnect other web");
-    assert_ne!(
-        scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp),
-        format!("itself {INNER}")
-    );
+    for to in HOST {
+        assert_eq!(scene.reach(Place::Far, at(to, OUTER)), "ConnectionRefused");
+    }
+    let role = Role::Serve {
+        at: at(UNSPECIFIED, OUTER),
+        service: Service::Echo,
+    };
+    let (other, _) = scene.outside.server(Place::Host, &role);
+    drop(other);
     scene
         .daemon
         .ok("network connect --ip 10.90.0.2 --ip6 fd90::2 lan web");
     let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
     assert!(seen.ends_with(&format!(" {INNER}")), "{seen}");
+    assert_eq!(server.word(), format!("tcp from {}", FAR[0]));
 }
 
 #[test]
-fn p13_ports_of_an_internal_network_are_a_warning() {
+fn p13_ports_of_an_internal_network_are_a_warning_and_wait() {
     let Some(mut scene) = Scene::new("") else { return };
     scene
         .daemon
         .ok("network create --internal --subnet 10.92.0.0/24 inner");
     let outcome = scene.daemon.try_run("hidden", "--network inner -p 8080:7000");
     assert_eq!(outcome.code, 0, "{outcome:?}");
-    let warning = "warning: Published ports are discarded";
+    let warning = "warning: Published ports of container hidden are not open yet";
     assert!(outcome.stderr.contains(warning), "{outcome:?}");
     let _server = scene.introduce("hidden", 1);
     for (place, to) in [(Place::Far, HOST[0]), (Place::Host, LOOPBACK[0])] {
         assert_eq!(scene.reach(place, at(to, OUTER)), "ConnectionRefused");
     }
+    scene.daemon.ok("network connect lan hidden");
+    let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
+    assert!(seen.ends_with(&format!(" {INNER}")), "{seen}");
 }
 
 #[test]
@@ -289,12 +317,24 @@ fn p18_a_socket_that_the_service_manager_has_bound_is_published() {
     assert_eq!(seen, format!("itself {INNER}"));
     // It is the daemon's when nothing is published on it, and can be published again.
     scene.daemon.ok("unpublish web 7000");
+    let (to, connections) = (at(HOST[0], 80), 1);
+    let queued = scene.outside.agent(Place::Far, &Role::Loiter { to, connections });
+    assert_eq!(queued.word(), "1", "the kernel lets it in");
     scene.daemon.ok("publish web -p 0.0.0.0:80:7000");
+    assert_eq!(queued.last_word(), "0", "it came while nothing was published");
     let seen = scene.visit(Place::Far, at(HOST[0], 80), Transport::Tcp);
     assert_eq!(seen, format!("itself {INNER}"));
     let outcome = scene.daemon.try_run("other", "--network lan -p 0.0.0.0:80:7000");
     assert!(
         outcome.stderr.contains("port is already allocated"),
         "{outcome:?}"
+    );
+    scene.daemon.ok("unpublish web 7000");
+    let refused = scene.daemon.refused("publish web -p 127.0.0.1:80:7000");
+    let advice = "systemd has opened 0.0.0.0:80 for this daemon: publish it as 0.0.0.0:80:7000";
+    // An ordinary user is refused for the port's sake first.
+    assert!(
+        refused.contains(advice) || refused.contains("permission denied"),
+        "{refused}"
     );
 }

@@ -24,7 +24,7 @@ fn r_in_2_a_client_that_the_container_refuses_is_reset_at_once() {
         let begin = Instant::now();
         let word = scene.visit(place, at(to, OUTER), Transport::Tcp);
         assert_eq!(word, "ConnectionReset", "{to}");
-        assert!(begin.elapsed() < Duration::from_secs(2), "{to}");
+        assert!(begin.elapsed() < AT_ONCE, "{to}");
     }
     assert_eq!(scene.counter("failed"), 4, "{}", scene.entry());
     assert_eq!(scene.entry()["Active"], 0);
@@ -68,7 +68,7 @@ fn r_in_2_a_silent_container_keeps_nobody_else_waiting() {
         let begin = Instant::now();
         let seen = scene.visit(Place::Outside, to, Transport::Tcp);
         assert_eq!(seen, format!("itself {INNER}"));
-        assert!(begin.elapsed() < Duration::from_secs(2));
+        assert!(begin.elapsed() < AT_ONCE);
     }
     drop(waiting);
 }
@@ -167,6 +167,13 @@ fn p18_an_ordinary_user_learns_how_to_publish_low_ports() {
         assert!(outcome.stderr.contains(word), "{word}: {outcome:?}");
     }
     assert_nothing_is_left(&scene, &[80]);
+    // Root's ports are passed over where there is a choice.
+    assert_eq!(
+        scene.daemon.ok("publish web -p 0.0.0.0:1020-1030:7000"),
+        "7000/tcp -> 0.0.0.0:1024\n"
+    );
+    let reason = scene.daemon.refused("publish web -p 1020-1023:7000");
+    assert!(reason.contains("permission denied"), "{reason}");
     scene.outside.ok(
         Place::Host,
         "echo 80 >/proc/sys/net/ipv4/ip_unprivileged_port_start",
@@ -219,6 +226,9 @@ fn what_is_not_published_cannot_be_taken_back() {
     let seen = scene.visit(Place::Far, at(HOST[0], OUTER), Transport::Tcp);
     assert_eq!(seen, format!("itself {INNER}"), "{WEB4}");
 }
+
+/// With the start of an agent on a busy machine; the next longer time would be that of a connection attempt (R-OUT-5).
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 fn descriptors(scene: &Scene) -> usize {
     let directory = format!("/proc/{}/fd", scene.daemon.pid());
