@@ -144,6 +144,25 @@ fn is_node(address: IpAddr) -> bool {
     !(address.is_loopback() || address.is_unspecified() || address.is_multicast() || is_broadcast)
 }
 
+/// Whether an accept has failed because of the one who came, and the next may succeed (accept(2), "Error handling").
+pub(crate) fn is_of_client(error: &io::Error) -> bool {
+    let of_client = [
+        libc::ECONNABORTED,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::EINTR,
+        libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::ENONET,
+        libc::ENOPROTOOPT,
+        libc::EPERM,
+        libc::EPROTO,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|errno| of_client.contains(&errno))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,7 +11,10 @@ use mio::{Registry, Token};
 use rustix::net::SocketFlags;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::splice::{self, Connect, Ends, PipeLimits, Progress, Readiness, Side, SpliceId, Splicer};
+use crate::{
+    errors,
+    splice::{self, Connect, Ends, PipeLimits, Progress, Readiness, Side, SpliceId, Splicer},
+};
 
 /// A listening socket and its connections.
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl Streams {
                     return;
                 }
                 // It has gone again, or a packet of it was odd (accept(2), "Error handling").
-                Err(error) if is_of_client(&error) => {}
+                Err(error) if errors::is_of_client(&error) => {}
                 Err(_) => {
                     self.door = Door::ShutUntil(now + PAUSE);
                     return;
@@ -167,23 +170,6 @@ impl Streams {
             Progress::Open => {}
         }
     }
-}
-
-fn is_of_client(error: &io::Error) -> bool {
-    const OF_CLIENT: [i32; 9] = [
-        libc::ECONNABORTED,
-        libc::EHOSTDOWN,
-        libc::EHOSTUNREACH,
-        libc::EINTR,
-        libc::ENETDOWN,
-        libc::ENETUNREACH,
-        libc::ENONET,
-        libc::EPERM,
-        libc::EPROTO,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|number| OF_CLIENT.contains(&number))
 }
 
 const NOTHING_NEW: Readiness = Readiness {

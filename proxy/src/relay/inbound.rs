@@ -19,7 +19,7 @@ use super::{
     table::Tuple,
 };
 use crate::{
-    Link, Scratch,
+    Link, Scratch, errors,
     link::{ListenerId, SocketRole},
     listing::Protocol,
     publish::{Caller, MappingId},
@@ -73,7 +73,7 @@ impl Relay {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // accept(2): "Linux accept() passes already-pending network errors on the new socket as an error code";
                 // that one is gone.
-                Err(error) if is_of_client(&error) => {}
+                Err(error) if errors::is_of_client(&error) => {}
                 Err(_) => {
                     // R-LIM-2: asking again at once would spin. Those who wait stay in the kernel's queue.
                     self.counters.no_descriptor += 1;
@@ -318,26 +318,6 @@ pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
 pub(super) fn reset(socket: Socket) {
     // It is closed either way.
     let _ = socket.set_linger(Some(Duration::ZERO));
-}
-
-/// Whether an accept has failed because of the one who came (accept(2), "Error handling").
-fn is_of_client(error: &io::Error) -> bool {
-    let of_client = [
-        libc::ECONNABORTED,
-        libc::EHOSTDOWN,
-        libc::EHOSTUNREACH,
-        libc::EINTR,
-        libc::ENETDOWN,
-        libc::ENETUNREACH,
-        libc::ENONET,
-        libc::ENOPROTOOPT,
-        libc::EOPNOTSUPP,
-        libc::EPERM,
-        libc::EPROTO,
-    ];
-    error
-        .raw_os_error()
-        .is_some_and(|errno| of_client.contains(&errno))
 }
 
 /// Connections accepted at a listener before the next socket's turn (R-IN-5).
