@@ -1,43 +1,38 @@
 //! Containers that call published ports at the host's addresses (P8, R-IN-7).
 
+use std::net::IpAddr;
+
 use super::{BOTH_TRANSPORTS, GATEWAYS, HOST, INNER, OPEN, OUTER, Scene, at};
 use crate::support::{agent::Transport, outside::Place};
 
 #[test]
 fn r_in_7_containers_reach_published_ports_at_the_hosts_addresses() {
     let Some(mut scene) = Scene::new(OPEN) else { return };
-    scene.daemon.run("neighbour", "--network lan");
     scene
         .daemon
         .ok("network create --subnet 10.91.0.0/24 --ipv6 --subnet fd91::/64 other");
     scene.daemon.run("stranger", "--network other");
-    let _server = scene.introduce("web", 1);
-    for caller in ["web", "neighbour", "stranger"] {
-        for to in HOST {
-            for transport in BOTH_TRANSPORTS {
-                let seen = scene.visit_from(caller, at(to, OUTER), transport);
-                assert!(
-                    seen.ends_with(&format!(" {INNER}")),
-                    "{caller} {to} {transport:?}: {seen}"
-                );
-            }
-        }
-    }
+    visit_all(&mut scene, &["web", "neighbour", "stranger"], HOST);
 }
 
 #[test]
 fn r_in_7_containers_reach_published_ports_at_their_gateways_addresses() {
     let Some(mut scene) = Scene::new(OPEN) else { return };
+    visit_all(&mut scene, &["web", "neighbour"], GATEWAYS);
+}
+
+/// Has each caller visit `web` at each address. `web` must see its gateway, never itself (CVE-2021-20199).
+#[track_caller]
+fn visit_all(scene: &mut Scene, callers: &[&str], addresses: [IpAddr; 2]) {
     scene.daemon.run("neighbour", "--network lan");
-    let _server = scene.introduce("web", 1);
-    for caller in ["web", "neighbour"] {
-        for to in GATEWAYS {
-            for transport in BOTH_TRANSPORTS {
+    let server = scene.introduce("web", 1);
+    for caller in callers {
+        for (to, gateway) in addresses.into_iter().zip(GATEWAYS) {
+            for (transport, name) in BOTH_TRANSPORTS.into_iter().zip(["tcp", "udp"]) {
+                let what = format!("{caller} {to} {name}");
                 let seen = scene.visit_from(caller, at(to, OUTER), transport);
-                assert!(
-                    seen.ends_with(&format!(" {INNER}")),
-                    "{caller} {to} {transport:?}: {seen}"
-                );
+                assert!(seen.ends_with(&format!(" {INNER}")), "{what}: {seen}");
+                assert_eq!(server.word(), format!("{name} from {gateway}"), "{what}");
             }
         }
     }
