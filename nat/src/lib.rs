@@ -1,0 +1,35 @@
+//! A NAT engine: connection tracking, source and destination translation, on packets.
+//!
+//! The crate does no I/O. Time and IP packets come in, decisions go out, and packets are rewritten in place; see [`Nat`] for the
+//! order of calls. A packet that cannot be translated never leaves (N-INV-1).
+//!
+//! IDs such as N-MAP-1 are requirements of the project's NAT conformance reference; the tests carry them in their names.
+#![forbid(unsafe_code)]
+
+mod config;
+mod forward;
+mod fragments;
+mod icmp_error;
+mod listing;
+mod nat;
+mod network;
+mod npt;
+mod packet;
+mod rewrite;
+mod sctp;
+mod tcp;
+mod time;
+mod timeouts;
+mod tuple;
+mod verdict;
+
+pub use config::{Config, Eviction, Filtering, HairpinSource, Limits, Mapping, PortChoice, Unsolicited};
+pub use fragments::FragmentLimits;
+pub use listing::{ConnView, Event, Traffic};
+pub use nat::Nat;
+pub use network::{AddNetworkError, Egress, MappingId, Network, Outside, PortMapping, PublishError};
+pub use npt::{PrefixPair, PrefixPairError};
+pub use tcp::{TcpPolicy, TcpState};
+pub use timeouts::{Timeouts, Timer};
+pub use tuple::{Address, Direction, Ends, Tuple, Zone};
+pub use verdict::{Counters, DropReason, Output, Verdict};
