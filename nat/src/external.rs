@@ -42,6 +42,8 @@ pub(crate) struct External {
     by_outside: HashTable<u32>,
     hasher: FixedState,
     pools: HashMap<(Address, u8), PortSet, FixedState>,
+    /// Leases of each external address.
+    loads: HashMap<Address, u32, FixedState>,
     reserved: Reserved,
     /// Ports that were given back and are kept from others for a while (N-PORT-8), with who had them.
     quarantine: HashMap<Endpoint, Endpoint, FixedState>,
@@ -62,6 +64,7 @@ impl External {
             by_outside: HashTable::new(),
             hasher: FixedState::with_seed(seed),
             pools: HashMap::with_hasher(FixedState::with_seed(seed)),
+            loads: HashMap::default(),
             reserved: Reserved::default(),
             quarantine: HashMap::with_hasher(FixedState::with_seed(seed)),
             quarantine_ends: VecDeque::new(),
@@ -156,6 +159,7 @@ impl External {
             host,
             uses: 0,
         };
+        *self.loads.entry(external).or_default() += 1;
         let number = match self.free.pop() {
             Some(number) => {
                 self.leases[number as usize] = lease;
@@ -193,6 +197,9 @@ impl External {
             return None;
         }
         let lease = *lease;
+        if let Some(load) = self.loads.get_mut(&lease.external) {
+            *load -= 1;
+        }
         if let Ok(entry) = self
             .by_inside
             .find_entry(self.hasher.hash_one(lease.inside), |&other| other == number)
@@ -232,10 +239,9 @@ impl External {
         }
     }
 
-    /// How many ports of an address are in use.
+    /// How many leases an address has.
     pub(crate) fn load(&self, external: Address) -> u32 {
-        let of_address = self.pools.iter().filter(|((address, _), _)| *address == external);
-        of_address.map(|(_, pool)| pool.count).sum()
+        self.loads.get(&external).copied().unwrap_or(0)
     }
 
     fn end_quarantine(&mut self, now: Ticks) {
@@ -310,14 +316,12 @@ pub(crate) fn class(inside: &Endpoint, ports: &RangeInclusive<u16>) -> RangeIncl
 #[derive(Debug)]
 struct PortSet {
     words: Box<[u64; 1024]>,
-    count: u32,
 }
 
 impl Default for PortSet {
     fn default() -> Self {
         Self {
             words: Box::new([0; 1024]),
-            count: 0,
         }
     }
 }
@@ -333,12 +337,10 @@ impl PortSet {
     }
 
     fn insert(&mut self, port: u16) {
-        self.count += u32::from(!self.contains(port));
         self.words[usize::from(port) / 64] |= 1 << (port % 64);
     }
 
     fn remove(&mut self, port: u16) {
-        self.count -= u32::from(self.contains(port));
         self.words[usize::from(port) / 64] &= !(1 << (port % 64));
     }
 }
