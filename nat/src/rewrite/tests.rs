@@ -111,6 +111,23 @@ fn n_ck_4_zero_is_written_as_the_protocol_has_it() {
     }
 }
 
+/// RFC 3828 §3.1, as RFC 768. Here the word is a port: nothing else of a datagram needs to be covered.
+#[test]
+fn n_op_3_a_checksum_of_udp_lite_never_becomes_zero() {
+    let mut random = Random(0x6e61_7438);
+    for version in [IpVersion::V4, IpVersion::V6] {
+        let before = Sample::random(&mut random, version, UDP_LITE);
+        let mut after = before.translated(random.ends(version), 1);
+        after.ends.dst_port = 0;
+        let field = after.transport() + UDP_CHECKSUM;
+        let bytes = after.bytes();
+        after.ends.dst_port = u16::from_be_bytes([bytes[field], bytes[field + 1]]);
+        let out = translated(&before.bytes(), &after.ends);
+        assert_eq!(out[field..field + 2], [0xff, 0xff]);
+        assert_eq!(out, after.bytes());
+    }
+}
+
 #[test]
 fn n_ck_6_the_header_s_checksum_may_become_zero() {
     let mut random = Random(0x6e61_7433);

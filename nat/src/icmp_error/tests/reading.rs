@@ -69,6 +69,33 @@ fn n_ice_2_a_quote_that_cannot_be_read_is_malformed() {
     assert_eq!(read(&report.bytes()), Err(DropReason::Malformed));
 }
 
+/// Where a length says that extensions begin, no transport header is read of them; a length that is too long or from before
+/// RFC 4884 says nothing.
+#[test]
+fn n_ice_2_a_transport_header_does_not_reach_into_extensions() {
+    let mut quoted = Sample::random(&mut Random(24), IpVersion::V6, IpProtocol::UDP);
+    quoted.extension = 10;
+    quoted.payload = vec![0; 100];
+    assert_eq!(quoted.transport(), 120);
+    let report = |quote: &[u8], words| {
+        let addresses = (quoted.ends.dst, quoted.ends.src);
+        let rest = [words, 0, 0, 0];
+        read(&error(IpVersion::V6, addresses, (1, 4), rest, quote).bytes())
+    };
+    let quote = quoted.bytes();
+    assert_eq!(report(&quote[..128], 16).unwrap().unwrap().quoted, quoted.ends);
+    quoted.extension = 11;
+    let quote = quoted.bytes();
+    assert_eq!(report(&quote[..160], 16), Err(DropReason::Malformed));
+    for words in [0, 1, 15, 17, 20, 21, 255] {
+        assert_eq!(
+            report(&quote[..160], words).unwrap().unwrap().quoted,
+            quoted.ends,
+            "{words}"
+        );
+    }
+}
+
 #[test]
 fn n_ice_10_an_error_about_an_error_is_nobody_s() {
     let inner = error(IpVersion::V4, (address(A), address(S)), (3, 3), [0; 4], &[0; 28]);
