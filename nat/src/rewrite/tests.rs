@@ -145,9 +145,7 @@ fn n_ck_6_the_header_s_checksum_may_become_zero() {
 fn n_ck_6_a_hop_is_taken_off() {
     for (version, protocol) in PROTOCOLS {
         let sample = Sample::random(&mut Random(1), version, protocol);
-        let mut bytes = sample.bytes();
-        let packet = Packet::parse(&bytes).unwrap();
-        decrement_hops(&mut bytes, &packet);
+        let bytes = translated(&sample.bytes(), &sample.ends);
         assert_eq!(bytes, sample.translated(sample.ends, 1).bytes());
     }
 }
@@ -332,7 +330,6 @@ fn n_inv_2_nothing_panics_on_cut_and_damaged_packets() {
                 let mut bytes = bytes.to_vec();
                 let _ = verify(&bytes, &packet, &Offload::NONE);
                 translate(&mut bytes, &packet, &to, &Offload::NONE);
-                decrement_hops(&mut bytes, &packet);
             }
         });
     }
