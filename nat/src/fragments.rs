@@ -27,7 +27,7 @@ use arrival::{Arrival, Key};
 use queue::{By, Queue};
 use slot::{OVERHEAD, Slot, State};
 
-pub(crate) use cut::{Cut, cut};
+pub(crate) use cut::{Cut, cut, may_be_cut};
 
 /// What reassembly may take (N-FR-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -106,6 +106,27 @@ impl ErrorLimits {
         }
     }
 
+    /// Makes the error about an IPv6 fragment that cannot be one (N-FR-3), which [`Packet::parse`] refuses; about any other packet
+    /// there is none.
+    pub(crate) fn report_fragment(
+        &mut self,
+        now: Instant,
+        original: &[u8],
+        (zone, from): (Zone, Address),
+        reply: &mut Vec<u8>,
+    ) -> Report {
+        let Some((to, error)) = impossible_fragment(original).filter(|_| !from.is_v4()) else {
+            return Report::Forbidden;
+        };
+        if !self.take((zone, to), Class::Other, now) {
+            return Report::Limited;
+        }
+        match emit_v6(error, (from, to), original, reply) {
+            Some(()) => Report::Made,
+            None => Report::Forbidden,
+        }
+    }
+
     /// Takes a token for an error to a host from its bucket and from that of all, or from neither.
     fn take(&mut self, host: (Zone, Address), class: Class, now: Instant) -> bool {
         let (host_rate, all_rate) = class.rates(host.1);
@@ -227,6 +248,33 @@ impl Complaint {
     }
 }
 
+/// What is wrong with a fragment, and who is to know. RFC 8200 §4.5: "If the length of a fragment […] is not a multiple of 8
+/// octets and the M flag of that fragment is 1, then that fragment must be discarded and an ICMP Parameter Problem, Code
+/// 0, message should be sent to the source of the fragment, pointing to the Payload Length field"; the same with the
+/// Fragment Offset field where it would end beyond 65 535 bytes. What may be an ICMPv6 error itself is left alone.
+fn impossible_fragment(original: &[u8]) -> Option<(Address, Icmpv6Error)> {
+    let packet = Ipv6Packet::parse(original).ok()?;
+    let placed = packet.fragment()?;
+    let (src, dst) = (packet.header().src(), packet.header().dst());
+    let is_single_node = !(src.is_unspecified() || src.is_multicast() || src.is_loopback());
+    if !is_single_node || dst.is_multicast() || placed.next_header == IpProtocol::ICMPV6 {
+        return None;
+    }
+    let end = usize::from(placed.fragment.offset) + placed.payload.len();
+    let pointer = if placed.fragment.more && !placed.payload.len().is_multiple_of(8) {
+        PAYLOAD_LENGTH
+    } else if end > usize::from(u16::MAX) {
+        placed.header_at + FRAGMENT_OFFSET
+    } else {
+        return None;
+    };
+    let error = Icmpv6Error::ParameterProblem {
+        code: 0,
+        pointer: pointer as u32,
+    };
+    Some((Address::v6(src.octets()), error))
+}
+
 fn emit_v4(
     error: Icmpv4Error,
     (from, to): (Address, Address),
@@ -268,6 +316,9 @@ fn emit_v6(
     Some(())
 }
 
+/// Places of fields in the IPv6 header and in the fragment header (RFC 8200 §3, §4.5).
+const PAYLOAD_LENGTH: usize = 4;
+const FRAGMENT_OFFSET: usize = 2;
 /// TOS of ICMP errors (RFC 1812 §4.3.2.5; N-FWD-6).
 const INTERNETWORK_CONTROL: u8 = 0xc0;
 /// RFC 8200 §5; N-FWD-5.

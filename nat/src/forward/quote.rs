@@ -1,15 +1,16 @@
 //! Making packets complete that their senders left for the device to finish, so that others can read them.
 
 use vswitch_wire::{
-    Gso, GsoKind, IpProtocol, IpVersion, Ipv4Header, Ipv6Header, Offload, PartialChecksum, TcpFlags, checksum,
+    Gso, GsoKind, IpProtocol, IpVersion, Ipv6Header, Offload, PartialChecksum, TcpFlags, checksum,
 };
 
 use crate::packet::Packet;
 
-/// Completes a partial checksum, in place, over the packet as it is.
+/// Completes a partial checksum of the transport header, in place, over the packet as it is: for a packet that is about to be
+/// quoted or cut.
 pub(crate) fn complete_checksum(bytes: &mut [u8], packet: &Packet, partial: PartialChecksum) {
-    let (start, place) = (usize::from(partial.start), partial.place());
-    let Some(covered) = bytes.get(start..packet.len) else {
+    let covered = bytes.get(packet.transport..packet.len);
+    let Some(covered) = covered.filter(|_| usize::from(partial.start) == packet.transport) else {
         return;
     };
     let sum = checksum::sum(covered);
@@ -17,7 +18,7 @@ pub(crate) fn complete_checksum(bytes: &mut [u8], packet: &Packet, partial: Part
         IpProtocol::UDP => checksum::finish_udp(sum),
         _ => checksum::finish(sum),
     };
-    write16(bytes, place, checksum);
+    write16(bytes, partial.place(), checksum);
 }
 
 /// Makes of a packet what goes on the wire of it, in place: of a super-frame the first segment, and a complete checksum. The
@@ -28,17 +29,16 @@ pub(super) fn complete(bytes: &mut [u8], packet: &Packet, offload: &Offload) -> 
     };
     let mut packet = *packet;
     if let Some(gso) = offload.gso {
-        let len = keep_first_segment(bytes, &packet, (partial, gso));
-        packet.len = len;
+        packet.len = keep_first_segment(bytes, &packet, (partial, gso));
     }
     complete_checksum(bytes, &packet, partial);
     packet.len
 }
 
 fn keep_first_segment(bytes: &mut [u8], packet: &Packet, (partial, gso): (PartialChecksum, Gso)) -> usize {
-    let len = offload_len(packet, gso);
-    let start = usize::from(partial.start);
-    if len >= packet.len || len <= start {
+    let len = usize::from(gso.header_len) + usize::from(gso.size);
+    let start = packet.transport;
+    if usize::from(partial.start) != start || len <= start || len >= packet.len {
         return packet.len;
     }
     // The field holds the sum of the pseudo-header, which has the length of the whole.
@@ -67,12 +67,6 @@ fn keep_first_segment(bytes: &mut [u8], packet: &Packet, (partial, gso): (Partia
     len
 }
 
-fn offload_len(packet: &Packet, gso: Gso) -> usize {
-    packet
-        .len
-        .min(usize::from(gso.header_len) + usize::from(gso.size))
-}
-
 fn read16(bytes: &[u8], place: usize) -> u16 {
     match bytes.get(place..place + 2) {
         Some(&[a, b]) => u16::from_be_bytes([a, b]),
@@ -90,5 +84,3 @@ fn write16(bytes: &mut [u8], place: usize, value: u16) {
 const IPV4_CHECKSUM: usize = 10;
 const TCP_FLAGS: usize = 13;
 const UDP_LEN: usize = 4;
-
-const _: () = assert!(Ipv4Header::LEN > IPV4_CHECKSUM + 1);

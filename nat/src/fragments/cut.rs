@@ -3,7 +3,7 @@
 //! A packet is cut where it lies. Each piece gets its headers in front of its bytes, over the end of the piece before it,
 //! which has been sent by then. So nothing is copied but headers, and nothing is left of the packet.
 
-use vswitch_wire::{IpProtocol, Ipv4Header, Ipv4Packet, Ipv6Header, checksum};
+use vswitch_wire::{IpProtocol, IpVersion, Ipv4Header, Ipv4Packet, Ipv6Header, checksum};
 
 use crate::DropReason;
 
@@ -23,6 +23,12 @@ pub(crate) struct Cut {
 }
 
 impl Cut {
+    /// Whether [`again`](Self::again) can cut the packet for a link of `mtu` bytes; if not, its sender is to be told.
+    pub(crate) const fn fits(&self, version: IpVersion, mtu: usize) -> bool {
+        let may_shrink = matches!(version, IpVersion::V4) && !self.dont_fragment;
+        may_shrink || self.largest <= mtu
+    }
+
     /// Cuts a packet as it had been, or smaller if `mtu` wants it, with identification `id`; `send` gets each piece, in order.
     /// Nothing is left of the packet but its memory.
     ///
@@ -38,15 +44,18 @@ impl Cut {
         id: u32,
         send: impl FnMut(&mut [u8]),
     ) -> Result<(), DropReason> {
-        let size = self.largest.min(mtu);
-        let is_v4 = whole.first().is_some_and(|byte| byte >> 4 == 4);
-        if size < self.largest && (self.dont_fragment || !is_v4) {
+        let version = match whole.first().map(|byte| byte >> 4) {
+            Some(4) => IpVersion::V4,
+            _ => IpVersion::V6,
+        };
+        if !self.fits(version, mtu) {
             return Err(DropReason::Mtu);
         }
-        match (is_v4, self.dont_fragment) {
-            (true, true) => cut_v4(whole, size, (id, DONT_FRAGMENT), send),
-            (true, false) => cut_v4(whole, size, (id, 0), send),
-            (false, _) => self.cut_v6(whole, size, id, send),
+        let size = self.largest.min(mtu);
+        match (version, self.dont_fragment) {
+            (IpVersion::V4, true) => cut_v4(whole, size, (id, DONT_FRAGMENT), send),
+            (IpVersion::V4, false) => cut_v4(whole, size, (id, 0), send),
+            (IpVersion::V6, _) => self.cut_v6(whole, size, id, send),
         }
     }
 
@@ -92,6 +101,11 @@ impl Cut {
     }
 }
 
+/// Whether [`cut`] may cut a packet: one of IPv4 without DF.
+pub(crate) fn may_be_cut(bytes: &[u8]) -> bool {
+    Ipv4Packet::parse(bytes).is_ok_and(|packet| !packet.header().dont_fragment())
+}
+
 /// Cuts an IPv4 packet that came in one piece so that it fits `mtu`, with identification `id` (N-FWD-4). A partial checksum
 /// must be complete before. As for [`Cut::again`], nothing is left of it.
 ///
@@ -104,8 +118,7 @@ pub(crate) fn cut(
     id: u32,
     send: impl FnMut(&mut [u8]),
 ) -> Result<(), DropReason> {
-    let may_be_cut = Ipv4Packet::parse(bytes).is_ok_and(|packet| !packet.header().dont_fragment());
-    match may_be_cut {
+    match may_be_cut(bytes) {
         true => cut_v4(bytes, mtu, (id, 0), send),
         false => Err(DropReason::Mtu),
     }

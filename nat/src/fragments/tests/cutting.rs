@@ -28,6 +28,7 @@ fn n_fr_10_ipv6_leaves_as_1240_and_784() {
     }
     // And not smaller, nor larger.
     let whole = feed_all(&mut fragments(), &pieces).expect("it is whole");
+    assert!(whole.cut.fits(IpVersion::V6, 1280) && !whole.cut.fits(IpVersion::V6, 1279));
     assert_eq!(again(whole, 1279, 7), Err(DropReason::Mtu));
     let whole = feed_all(&mut fragments(), &pieces).expect("it is whole");
     let sent = again(whole, 9000, 0xdead_beef).expect("it fits");
