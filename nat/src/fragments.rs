@@ -353,7 +353,8 @@ struct Share {
 
 /// Ours: what is set longer holds memory for nothing.
 const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
-/// Buffers kept for the next datagrams; ours, as many as a few senders have under way at once.
+/// Buffers kept for the next datagrams; ours, as many as a few senders have under way at once. While nothing is in them they
+/// are in no count: at most 72 KiB each beside the limits.
 const SPARE_MAX: usize = 8;
 /// Datagrams of a version that are given up in one call.
 const EXPIRE_MAX: usize = 64;
