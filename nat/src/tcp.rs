@@ -191,10 +191,12 @@ impl TcpTrack {
         policy: &TcpPolicy,
     ) -> Result<Tracked, DropReason> {
         let old = self.state;
-        if !matches!(old, TcpState::Established)
-            && let Some(tracked) = self.passes_by(direction, segment)
+        if matches!(old, TcpState::SynReceived)
+            && direction == Direction::Original
+            && !self.acknowledges_syn(segment)
         {
-            return Ok(tracked);
+            // A guess, which does not complete the handshake.
+            return Ok(Tracked::UNCHANGED);
         }
         let (sender, receiver) = pair(&mut self.sides, direction);
         if !sender.has_spoken() {
@@ -276,7 +278,7 @@ impl TcpTrack {
     /// new data of its sender, because the peer's may have been on their way.
     const fn revives(&self, direction: Direction, is_new: bool) -> bool {
         let contradicts = is_new && self.side(direction).marks.has(Marks::RESET);
-        self.flags.has(Flags::ASSURED) && (self.flags.has(Flags::DOUBTFUL) || contradicts)
+        self.flags.has(Flags::DOUBTFUL) || (contradicts && self.flags.has(Flags::ASSURED))
     }
 
     /// The state of a connection whose handshake is complete.

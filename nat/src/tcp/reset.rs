@@ -45,6 +45,7 @@ impl TcpTrack {
     /// While the handshake has one half: RFC 9293 §3.10.7.3, "If the RST bit is set: […] If the ACK was acceptable,
     /// then signal to the user 'error: connection reset' […] Otherwise (no ACK), drop the segment".
     fn judge_early_reset(&self, direction: Direction, segment: &Segment) -> Reset {
+        // The number of a RST proves nothing here: anybody could have sent the SYN that it fits.
         let [original, reply] = &self.sides;
         let first = reply.max_ack;
         match direction {
@@ -54,9 +55,6 @@ impl TcpTrack {
                     true => Reset::Believed,
                     false => Reset::Ignored,
                 }
-            }
-            Direction::Reply if self.state == TcpState::SynSent2 && segment.sequence == reply.end => {
-                Reset::Believed
             }
             Direction::Reply if !segment.has_ack || segment.acknowledgment.0 == 0 => Reset::Ignored,
             Direction::Reply if original.end.lt(segment.acknowledgment) => Reset::Invalid,

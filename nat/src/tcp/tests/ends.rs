@@ -187,8 +187,11 @@ fn n_tcp_23_an_ack_that_answers_a_syn_in_last_ack() {
         (REPLY, fin(5001, 1002), TcpState::LastAck, Timer::TcpLastAck),
     ]);
     wire.passes(ORIG, &segment(Class::Syn, 777, None));
-    wire.passes(REPLY, &ack(5002, 1002));
-    wire.walk(&[(ORIG, ack(1002, 5002), TcpState::TimeWait, Timer::TcpTimeWait)]);
+    wire.walk(&[
+        // It acknowledges the initiator's FIN again, not the responder's.
+        (REPLY, ack(5002, 1002), TcpState::LastAck, Timer::TcpLastAck),
+        (ORIG, ack(1002, 5002), TcpState::TimeWait, Timer::TcpTimeWait),
+    ]);
 }
 
 #[test]
