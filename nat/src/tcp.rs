@@ -206,9 +206,15 @@ impl TcpTrack {
         match position(sender, receiver, segment) {
             Position::Inside => {}
             _ if is_liberal => {}
-            Position::Old => return Ok(Tracked::UNCHANGED),
-            Position::Overshoot => {
+            // A FIN that what came after it has overtaken is none the less sent.
+            Position::Old if segment.class != Class::Fin || segment.end != sender.end => {
+                return Ok(Tracked::UNCHANGED);
+            }
+            Position::Old | Position::Overshoot => {
                 sender.extend(segment);
+                if segment.class == Class::Fin {
+                    self.turn(direction, segment, false);
+                }
                 return Ok(Tracked::UNCHANGED);
             }
             Position::Outside => return Err(self.stray(direction, segment)),
