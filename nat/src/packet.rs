@@ -73,6 +73,12 @@ impl Packet {
         }
     }
 
+    /// Bytes of the transport header and what follows it.
+    #[inline]
+    pub(crate) const fn transport_len(&self) -> usize {
+        self.len - self.transport
+    }
+
     /// Whether an authentication header vouches for the addresses, which then must not change (N-OP-2). Of IPv6 it may be
     /// any of the extension headers.
     pub(crate) fn is_authenticated(&self, bytes: &[u8]) -> bool {
