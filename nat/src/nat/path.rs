@@ -164,7 +164,8 @@ impl Nat {
     ) -> Result<Tracked, DropReason> {
         let policy = &self.config.tcp;
         let conn = self.table.conn_mut(id);
-        let replied = conn.status.contains(Status::REPLIED) || direction == Direction::Reply;
+        // As it was before this packet: the first answer alone makes no stream (N-FLT-6).
+        let replied = conn.status.contains(Status::REPLIED);
         let keep = |timer| {
             Ok(Tracked {
                 timer: Some(timer),
