@@ -142,7 +142,14 @@ impl Nat {
         let is_filling = self.is_filling();
         let conn = self.table.conn_mut(id);
         let (status, state) = (conn.status, conn.tracker.state());
-        let tracked = track(conn, direction, kind, arrival, &self.config.tcp)?;
+        let tracked = track(conn, direction, kind, arrival, &self.config.tcp);
+        let tracked = match tracked {
+            Ok(tracked) => tracked,
+            Err(reason) => {
+                self.doubt(id, arrival.ticks);
+                return Err(reason);
+            }
+        };
         if tracked.fate == Fate::Reopen {
             return self.reopen(arrival, id, (tuple, kind), out);
         }
@@ -177,6 +184,19 @@ impl Nat {
             self.remove_conn(id);
         }
         self.pass_on(arrival, (egress, fit), out)
+    }
+
+    /// A connection whose packets make no sense in either direction is probably over (N-TCP-25).
+    #[cold]
+    fn doubt(&mut self, id: ConnId, now: Ticks) {
+        let conn = self.table.conn(id);
+        if let Tracker::Tcp(track) = &conn.tracker
+            && track.is_out_of_step()
+        {
+            let sooner = now.plus(self.config.timeouts.ticks(Timer::TcpUnacknowledged));
+            let deadline = conn.deadline.min(sooner);
+            self.table.set_deadline(id, deadline);
+        }
     }
 
     /// A SYN after the end: the entry makes place for another that has the same mapping (N-TCP-11).
