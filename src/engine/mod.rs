@@ -16,7 +16,7 @@
 mod announce;
 mod deliver;
 mod gateway;
-mod icmp;
+pub(crate) mod icmp;
 mod listing;
 
 use std::{sync::Arc, time::Instant};
