@@ -127,7 +127,10 @@ impl Addresses {
                     return (None, None);
                 }
                 own.defended = Some(now);
-                (Some(Act::Announce(address)), Some(Event::Defended { address, mac }))
+                (
+                    Some(Act::Announce(address)),
+                    Some(Event::Defended { address, mac }),
+                )
             }
             Standing::Taken(_) => (None, None),
         }

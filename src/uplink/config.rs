@@ -42,7 +42,9 @@ pub enum InvalidUplink {
     #[error("address {0} is given twice; leave one out")]
     AddressTwice(IpAddr),
     /// Nothing says where a router is.
-    #[error("gateway {0} is on none of the prefixes of the addresses; give an address with its prefix (address=CIDR), or another gateway")]
+    #[error(
+        "gateway {0} is on none of the prefixes of the addresses; give an address with its prefix (address=CIDR), or another gateway"
+    )]
     GatewayOffLink(IpAddr),
     /// Our own address.
     #[error("gateway {0} is an address of the uplink itself; give the router's")]
@@ -54,10 +56,14 @@ pub enum InvalidUplink {
     #[error("mac={0} cannot be a station's address: give a unicast one, such as 02:42:c0:00:02:0a")]
     Mac(MacAddr),
     /// No packet would fit.
-    #[error("mtu={0} is not between {SMALLEST_MTU} and {LARGEST_MTU} (from {SMALLEST_IPV6_MTU} with an IPv6 address)")]
+    #[error(
+        "mtu={0} is not between {SMALLEST_MTU} and {LARGEST_MTU} (from {SMALLEST_IPV6_MTU} with an IPv6 address)"
+    )]
     Mtu(u16),
     /// There must be one.
-    #[error("no address: give at least one as address=CIDR, such as device=eth1,address=192.0.2.10/24,gateway=192.0.2.1")]
+    #[error(
+        "no address: give at least one as address=CIDR, such as device=eth1,address=192.0.2.10/24,gateway=192.0.2.1"
+    )]
     NoAddress,
     /// There must be one.
     #[error("no device: write device=IFACE,address=CIDR[,gateway=IP], or sockets")]
@@ -184,8 +190,10 @@ fn read<T: FromStr>(key: &'static str, text: &str, why: &'static str) -> Result<
 /// linux/if.h `IFNAMSIZ`; net/core/dev.c `dev_valid_name`.
 fn check_interface(name: &str) -> Result<(), InvalidUplink> {
     let is_valid = (1..=15).contains(&name.len())
-        && !["." , ".."].contains(&name)
-        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        && ![".", ".."].contains(&name)
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
     match is_valid {
         true => Ok(()),
         false => Err(InvalidUplink::Interface(name.to_owned())),
@@ -235,7 +243,10 @@ fn check_gateways(gateways: &[IpAddr], addresses: &[IpNet]) -> Result<(), Invali
         if !addresses.iter().any(reaches) {
             return Err(InvalidUplink::GatewayOffLink(gateway));
         }
-        if gateways[..place].iter().any(|other| other.is_ipv4() == gateway.is_ipv4()) {
+        if gateways[..place]
+            .iter()
+            .any(|other| other.is_ipv4() == gateway.is_ipv4())
+        {
             return Err(InvalidUplink::Gateways(gateway));
         }
     }
@@ -294,7 +305,9 @@ mod tests {
                 addresses: ["192.0.2.10/24", "2001:db8::a/64"]
                     .map(|net| net.parse().expect("a prefix"))
                     .into(),
-                gateways: ["192.0.2.1", "fe80::1"].map(|ip| ip.parse().expect("an address")).into(),
+                gateways: ["192.0.2.1", "fe80::1"]
+                    .map(|ip| ip.parse().expect("an address"))
+                    .into(),
                 mac: MacAddr([2, 0, 0, 0, 0, 1]),
                 mtu: Some(1400),
             }
@@ -318,20 +331,41 @@ mod tests {
             ("address=192.0.2.10/24", "no device"),
             ("device=eth1", "give at least one"),
             ("device=a/b,address=192.0.2.10/24", "no interface name"),
-            ("device=eth1,device=eth2,address=192.0.2.10/24", "device= is given twice"),
-            ("device=eth1,address=192.0.2.10", "an address with its prefix length"),
-            ("device=eth1,address=192.0.2.10/24,address=192.0.2.10/25", "given twice"),
+            (
+                "device=eth1,device=eth2,address=192.0.2.10/24",
+                "device= is given twice",
+            ),
+            (
+                "device=eth1,address=192.0.2.10",
+                "an address with its prefix length",
+            ),
+            (
+                "device=eth1,address=192.0.2.10/24,address=192.0.2.10/25",
+                "given twice",
+            ),
             ("device=eth1,address=192.0.2.255/24", "cannot be a host's address"),
             ("device=eth1,address=127.0.0.2/8", "cannot be a host's address"),
             ("device=eth1,address=fe80::2/64", "cannot be a host's address"),
-            ("device=eth1,address=192.0.2.10/24,gateway=198.51.100.1", "is on none of the prefixes"),
-            ("device=eth1,address=192.0.2.10/24,gateway=fe80::1", "is on none of the prefixes"),
-            ("device=eth1,address=192.0.2.10/24,gateway=192.0.2.10", "give the router's"),
+            (
+                "device=eth1,address=192.0.2.10/24,gateway=198.51.100.1",
+                "is on none of the prefixes",
+            ),
+            (
+                "device=eth1,address=192.0.2.10/24,gateway=fe80::1",
+                "is on none of the prefixes",
+            ),
+            (
+                "device=eth1,address=192.0.2.10/24,gateway=192.0.2.10",
+                "give the router's",
+            ),
             (
                 "device=eth1,address=192.0.2.10/24,gateway=192.0.2.1,gateway=192.0.2.2",
                 "more than one gateway",
             ),
-            ("device=eth1,address=192.0.2.10/24,mac=01:00:00:00:00:00", "unicast"),
+            (
+                "device=eth1,address=192.0.2.10/24,mac=01:00:00:00:00:00",
+                "unicast",
+            ),
             ("device=eth1,address=192.0.2.10/24,mac=1", "six octets"),
             ("device=eth1,address=192.0.2.10/24,mtu=67", "is not between"),
             ("device=eth1,address=2001:db8::a/64,mtu=1279", "is not between"),

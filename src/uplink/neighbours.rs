@@ -182,9 +182,10 @@ impl Neighbours {
             (State::Incomplete(_), Evidence::Answer { .. }) => reachable,
             (State::Incomplete(_), Evidence::Claim { .. }) => State::Stale,
             // RFC 4861 §7.2.5: an address that is confirmed is doubted, but not replaced.
-            (State::Reachable(_), Evidence::Answer { overrides: false } | Evidence::Claim { overrides: false })
-                if !is_same =>
-            {
+            (
+                State::Reachable(_),
+                Evidence::Answer { overrides: false } | Evidence::Claim { overrides: false },
+            ) if !is_same => {
                 neighbour.state = State::Stale;
                 self.schedule(place, None);
                 return VecDeque::new();

@@ -148,9 +148,7 @@ impl Station {
 
     /// The addresses that are ours and can be reached from beyond the link.
     pub fn usable(&self) -> impl Iterator<Item = IpNet> {
-        self.addresses
-            .usable()
-            .filter(|net| !is_link_local(net.addr()))
+        self.addresses.usable().filter(|net| !is_link_local(net.addr()))
     }
 
     /// What was counted.
@@ -170,7 +168,10 @@ impl Station {
         };
         let is_ours = ethernet.dst == self.mac;
         // Nobody else may send with our address; it would be an echo of ourselves.
-        if ethernet.src == self.mac || ethernet.src.is_multicast() || !(is_ours || ethernet.dst.is_multicast()) {
+        if ethernet.src == self.mac
+            || ethernet.src.is_multicast()
+            || !(is_ours || ethernet.dst.is_multicast())
+        {
             return Arrival::Done;
         }
         match ethernet.ethertype {
@@ -276,7 +277,8 @@ impl Station {
         }
         // RFC 5227 §2.1.1: somebody has the address, or tests it as we do. One that is settled is defended against the
         // first and answered for to the second.
-        let tested = (arp.is_probe() && !self.addresses.is_usable(arp.target_ip().into())).then(|| arp.target_ip());
+        let tested =
+            (arp.is_probe() && !self.addresses.is_usable(arp.target_ip().into())).then(|| arp.target_ip());
         let claimed = self.addresses.contains(sender.into()).then_some(sender);
         if let Some(address) = claimed.or(tested) {
             self.note_rival(now, address.into(), mac, out);
@@ -366,7 +368,9 @@ impl Station {
                     }
                     return;
                 }
-                let source = message.source_mac().filter(|_| !self.addresses.contains(src.into()));
+                let source = message
+                    .source_mac()
+                    .filter(|_| !self.addresses.contains(src.into()));
                 if let Some(mac) = source {
                     let evidence = Evidence::Claim { overrides: true };
                     self.note_neighbour(now, src.into(), mac, evidence, out);
@@ -440,7 +444,10 @@ impl Station {
         let made = match act {
             Act::Announce(IpAddr::V4(address)) => {
                 // RFC 5227 §3: the request form, which every host understands.
-                self.arp(MacAddr::BROADCAST, &ArpPacket::request(self.mac, address, address));
+                self.arp(
+                    MacAddr::BROADCAST,
+                    &ArpPacket::request(self.mac, address, address),
+                );
                 Some(())
             }
             Act::Announce(IpAddr::V6(address)) => return self.advertise(address, None, out),

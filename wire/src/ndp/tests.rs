@@ -74,7 +74,11 @@ fn an_address_probe_is_what_we_read() {
         "{message:?}"
     );
     assert_eq!(message.source_mac(), None);
-    assert!(AddressProbe { target: host() }.emit(&mut [0; AddressProbe::LEN - 1]).is_err());
+    assert!(
+        AddressProbe { target: host() }
+            .emit(&mut [0; AddressProbe::LEN - 1])
+            .is_err()
+    );
 }
 
 #[test]
