@@ -25,7 +25,7 @@ use vswitch_proxy::{
 use vswitch_wire::MacAddr;
 
 use crate::{
-    io::tap::{self, Tap},
+    io::device::Device,
     model::{EndpointId, NetworkId},
     worker::{Command, Reply, Shared as WorkersShared, Worker},
 };
@@ -277,30 +277,35 @@ impl DataPlane {
     /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::Stopped`].
     pub async fn remove_network(&self, id: NetworkId) -> Result<(), DataPlaneError> {
         let worker = self.worker_of(id)?;
-        let taps = self
+        let devices = self
             .ask(worker, |reply| Command::RemoveNetwork { id, reply })
             .await?;
         self.networks().placed.remove(&id);
         self.publish_prefixes();
-        for tap in taps {
-            close(tap, DeviceFate::Delete).await;
+        for device in devices {
+            close(device, DeviceFate::Delete).await;
         }
         Ok(())
     }
 
-    /// Connects a TAP to the network's switch as a new port and announces its addresses (B-ARP-6).
+    /// Connects a device to the network's switch as a new port and announces its addresses (B-ARP-6).
     ///
     /// # Errors
     ///
     /// [`DataPlaneError::UnknownNetwork`], [`DataPlaneError::EndpointExists`],
     /// [`DataPlaneError::PortsExhausted`], [`DataPlaneError::Device`], [`DataPlaneError::Stopped`].
-    pub async fn add_endpoint(&self, spec: EndpointSpec, tap: Tap) -> Result<(), DataPlaneError> {
+    pub async fn add_endpoint(
+        &self,
+        spec: EndpointSpec,
+        device: impl Into<Device>,
+    ) -> Result<(), DataPlaneError> {
+        let device = device.into();
         let worker = self.worker_of(spec.network)?;
-        self.ask(worker, |reply| Command::AddEndpoint { spec, tap, reply })
+        self.ask(worker, |reply| Command::AddEndpoint { spec, device, reply })
             .await
     }
 
-    /// Removes the endpoint's port; `device` says what becomes of its device.
+    /// Removes the endpoint's port; `fate` says what becomes of its device.
     ///
     /// # Errors
     ///
@@ -310,17 +315,17 @@ impl DataPlane {
         &self,
         network: NetworkId,
         endpoint: EndpointId,
-        device: DeviceFate,
+        fate: DeviceFate,
     ) -> Result<(), DataPlaneError> {
         let worker = self.worker_of(network)?;
-        let tap = self
+        let device = self
             .ask(worker, |reply| Command::RemoveEndpoint {
                 network,
                 endpoint,
                 reply,
             })
             .await?;
-        close(tap, device).await;
+        close(device, fate).await;
         Ok(())
     }
 
@@ -570,15 +575,16 @@ impl Drop for Shared {
 }
 
 /// Closes a device away from the packet loops: the kernel may take tens of milliseconds to delete it.
-async fn close(tap: Tap, fate: DeviceFate) {
+async fn close(device: Device, fate: DeviceFate) {
     let closed = tokio::task::spawn_blocking(move || match fate {
-        DeviceFate::Delete => tap.set_persist(false),
-        DeviceFate::Keep => Ok(()),
+        DeviceFate::Delete => device.delete(),
+        DeviceFate::Keep => {
+            drop(device);
+            Ok(())
+        }
     });
     match closed.await {
         Ok(Ok(())) => {}
-        // The container has died and taken the device along.
-        Ok(Err(error)) if tap::is_lost(&error) => {}
         Ok(Err(error)) => tracing::warn!(%error, "cannot delete a device"),
         Err(error) => tracing::error!(%error, "closing a device failed"),
     }
@@ -589,6 +595,6 @@ async fn close(tap: Tap, fate: DeviceFate) {
 pub enum DeviceFate {
     /// The device disappears from the container.
     Delete,
-    /// The persistent device stays for the next daemon to take over.
+    /// A persistent device stays for the next daemon to take over; a veth disappears.
     Keep,
 }

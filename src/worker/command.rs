@@ -8,7 +8,7 @@ use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, Mapp
 
 use crate::{
     dataplane::{DataPlaneError, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
-    io::tap::Tap,
+    io::device::Device,
     model::{EndpointId, NetworkId},
 };
 
@@ -20,7 +20,7 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, DataPlaneError>>;
 pub(crate) enum Command {
     AddEndpoint {
         spec: EndpointSpec,
-        tap: Tap,
+        device: Device,
         reply: Reply<()>,
     },
     AddNetwork {
@@ -54,11 +54,11 @@ pub(crate) enum Command {
     RemoveEndpoint {
         network: NetworkId,
         endpoint: EndpointId,
-        reply: Reply<Tap>,
+        reply: Reply<Device>,
     },
     RemoveNetwork {
         id: NetworkId,
-        reply: Reply<Vec<Tap>>,
+        reply: Reply<Vec<Device>>,
     },
     Reroute {
         network: NetworkId,

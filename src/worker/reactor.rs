@@ -30,7 +30,7 @@ use super::{
 };
 use crate::{
     dataplane::{DataPlaneError, DataPlaneEvent, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
-    io::tap::Tap,
+    io::device::Device,
     log::RateLimit,
     model::{EndpointId, NetworkId},
 };
@@ -157,8 +157,8 @@ impl Reactor {
     fn apply(&mut self, now: Instant, command: Command) {
         // A reply that nobody waits for any more is no error of ours.
         match command {
-            Command::AddEndpoint { spec, tap, reply } => {
-                let _ = reply.send(self.add_endpoint(now, spec, tap));
+            Command::AddEndpoint { spec, device, reply } => {
+                let _ = reply.send(self.add_endpoint(now, spec, device));
             }
             Command::AddNetwork { spec, reply } => {
                 let _ = reply.send(self.add_network(now, spec));
@@ -249,7 +249,7 @@ impl Reactor {
         Ok(())
     }
 
-    fn remove_network(&mut self, now: Instant, id: NetworkId) -> Result<Vec<Tap>, DataPlaneError> {
+    fn remove_network(&mut self, now: Instant, id: NetworkId) -> Result<Vec<Device>, DataPlaneError> {
         let slot = self.slot(id)?;
         let mut network = self.networks[slot]
             .take()
@@ -263,7 +263,12 @@ impl Reactor {
             .collect())
     }
 
-    fn add_endpoint(&mut self, now: Instant, spec: EndpointSpec, tap: Tap) -> Result<(), DataPlaneError> {
+    fn add_endpoint(
+        &mut self,
+        now: Instant,
+        spec: EndpointSpec,
+        device: Device,
+    ) -> Result<(), DataPlaneError> {
         let slot = self.slot(spec.network)?;
         let network = self.networks[slot]
             .as_mut()
@@ -271,12 +276,13 @@ impl Reactor {
         if network.ports.contains_key(&spec.id) {
             return Err(DataPlaneError::EndpointExists(spec.id));
         }
-        let port = network.engine.add_endpoint(now, &spec, tap.abilities())?;
+        let port = network.engine.add_endpoint(now, &spec, device.abilities())?;
         let token = self.tokens.insert(Owner { slot, port });
-        let registered =
-            self.poll
-                .registry()
-                .register(&mut SourceFd(&tap.as_fd().as_raw_fd()), token, Interest::READABLE);
+        let registered = self.poll.registry().register(
+            &mut SourceFd(&device.as_fd().as_raw_fd()),
+            token,
+            Interest::READABLE,
+        );
         if let Err(error) = registered {
             self.tokens.remove(token);
             network.engine.remove_port(now, port);
@@ -285,7 +291,7 @@ impl Reactor {
         network.devices.insert(
             port,
             Attached {
-                tap,
+                device,
                 token,
                 endpoint: spec.id,
                 lost: false,
@@ -304,7 +310,7 @@ impl Reactor {
         now: Instant,
         id: NetworkId,
         endpoint: EndpointId,
-    ) -> Result<Tap, DataPlaneError> {
+    ) -> Result<Device, DataPlaneError> {
         let slot = self.slot(id)?;
         let network = self.networks[slot]
             .as_mut()
@@ -529,11 +535,11 @@ fn readiness(event: &Event) -> Readiness {
 }
 
 /// Takes a device out of the poll set.
-fn release(tokens: &mut Tokens, registry: &Registry, device: Attached) -> Tap {
-    tokens.remove(device.token);
+fn release(tokens: &mut Tokens, registry: &Registry, attached: Attached) -> Device {
+    tokens.remove(attached.token);
     // A lost device may have left the poll set by itself.
-    let _ = registry.deregister(&mut SourceFd(&device.tap.as_fd().as_raw_fd()));
-    device.tap
+    let _ = registry.deregister(&mut SourceFd(&attached.device.as_fd().as_raw_fd()));
+    attached.device
 }
 
 /// What every visit to a network ends with: its next deadline is noted, its news are told.
