@@ -3,12 +3,10 @@
 use std::{fmt, net::IpAddr, str::FromStr};
 
 use ipnet::IpNet;
-use serde::Deserialize;
 use vswitch_wire::MacAddr;
 
 /// How networks leave that do not say so themselves.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum UplinkChoice {
     /// By a device of which the daemon reads and writes frames.
     Device(DeviceUplink),
@@ -97,14 +95,6 @@ impl FromStr for UplinkChoice {
             "sockets" => Ok(Self::Sockets),
             text => Ok(Self::Device(text.parse()?)),
         }
-    }
-}
-
-impl TryFrom<String> for UplinkChoice {
-    type Error = InvalidUplink;
-
-    fn try_from(text: String) -> Result<Self, InvalidUplink> {
-        text.parse()
     }
 }
 

@@ -550,8 +550,13 @@ fn address(frame: &mut [u8], dst: MacAddr, src: MacAddr, ethertype: EtherType) {
 
 /// Where the packet in a frame is addressed to, and what it is.
 #[inline]
-fn destination(frame: &[u8]) -> Option<(IpAddr, EtherType)> {
-    let packet = frame.get(EthernetHeader::LEN..)?;
+pub(crate) fn destination(frame: &[u8]) -> Option<(IpAddr, EtherType)> {
+    destination_of(frame.get(EthernetHeader::LEN..)?)
+}
+
+/// Where a packet is addressed to, and what it is.
+#[inline]
+pub(crate) fn destination_of(packet: &[u8]) -> Option<(IpAddr, EtherType)> {
     match packet.first()? >> 4 {
         4 => {
             let dst: [u8; 4] = packet.get(16..20)?.try_into().ok()?;
