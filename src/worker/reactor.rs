@@ -16,12 +16,14 @@ use ipnet::IpNet;
 use mio::{Events, Poll, Token, Waker, event::Event};
 use tokio::sync::mpsc::UnboundedSender;
 use vswitch_proxy::{Scratch, config::Descriptors, publish::PublishedPorts, relay::Readiness};
+use vswitch_switch::PortId;
 use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode, Shared,
     network::{Around, Network, SocketToken},
     ports::Received,
+    uplink::Uplink,
     wait::Wait,
 };
 use crate::{dataplane::DataPlaneEvent, log::RateLimit};
@@ -34,6 +36,8 @@ pub(super) struct Reactor {
     events: UnboundedSender<DataPlaneEvent>,
     /// By slot; a slot that a network has left is used again.
     networks: Vec<Option<Network>>,
+    /// By what networks leave that do not leave by host sockets.
+    uplink: Option<Uplink>,
     tokens: Tokens,
     /// Ports that may have frames, each once, in the order in which they get their next budget.
     ready: VecDeque<Token>,
@@ -74,6 +78,7 @@ impl Reactor {
             commands,
             events,
             networks: Vec::new(),
+            uplink: None,
             tokens: Tokens::default(),
             ready: VecDeque::new(),
             deadline: None,
@@ -161,6 +166,12 @@ impl Reactor {
             self.has_turns |= network.has_turns();
             settle(now, network, &mut self.deadline, &self.events);
         }
+        if let Some(uplink) = &mut self.uplink {
+            if uplink.poll_timeout().is_some_and(|at| at <= now) {
+                uplink.handle_timeout(now, &mut self.networks);
+            }
+            self.settle_uplink(now);
+        }
     }
 
     /// Serves host sockets that have become ready; returns whether there were any.
@@ -207,38 +218,74 @@ impl Reactor {
                 break;
             };
             // The port may have been removed while it waited.
-            let Some(Owner { slot, port }) = self.tokens.clear_ready(token) else {
-                continue;
+            let left = match self.tokens.clear_ready(token) {
+                Some(Owner::Port { slot, port }) => self.serve_port(now, slot, port),
+                Some(Owner::Uplink) => self.serve_uplink(now),
+                None => BUDGET,
             };
-            let Some(Some(network)) = self.networks.get_mut(slot) else {
-                continue;
-            };
-            let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-            let mut left = BUDGET;
-            while left > 0 {
-                match network.devices.receive(port, &mut self.buffer) {
-                    Received::Frame(len) => {
-                        left -= 1;
-                        network.handle_frame(port, &mut self.buffer[..len], &mut around);
-                    }
-                    Received::Empty | Received::Lost => break,
-                    Received::Failed(error) => {
-                        self.read_errors.run(now, |suppressed| {
-                            tracing::warn!(%error, suppressed, network = network.spec.name, port = port.index(), "cannot read from a device");
-                        });
-                        break;
-                    }
-                }
-            }
-            network.flush(&mut around);
-            self.has_turns |= network.has_turns();
             traffic |= left < BUDGET;
             if left == 0 {
                 self.tokens.mark_ready(token, &mut self.ready);
             }
-            settle(now, network, &mut self.deadline, &self.events);
         }
         traffic
+    }
+
+    /// Reads what a port has, within its budget; what is left of that.
+    fn serve_port(&mut self, now: Instant, slot: usize, port: PortId) -> u32 {
+        let mut left = BUDGET;
+        while left > 0 {
+            let Some(Some(network)) = self.networks.get_mut(slot) else {
+                return left;
+            };
+            match network.devices.receive(port, &mut self.buffer) {
+                Received::Frame(len) => {
+                    left -= 1;
+                    let read = &mut self.buffer[..len];
+                    let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+                    let leaving = network.handle_frame(port, read, &mut around);
+                    if let (Some(leaving), Some(uplink)) = (leaving, &mut self.uplink) {
+                        uplink.handle_leaving(now, (slot, port), read, leaving, &mut self.networks);
+                    }
+                }
+                Received::Empty | Received::Lost => break,
+                Received::Failed(error) => {
+                    self.read_errors.run(now, |suppressed| {
+                        tracing::warn!(%error, suppressed, network = network.spec.name, port = port.index(), "cannot read from a device");
+                    });
+                    break;
+                }
+            }
+        }
+        if let Some(Some(network)) = self.networks.get_mut(slot) {
+            let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+            network.flush(&mut around);
+            self.has_turns |= network.has_turns();
+            settle(now, network, &mut self.deadline, &self.events);
+        }
+        self.settle_uplink(now);
+        left
+    }
+
+    /// Reads what the uplink's device has, within the budget of a port; what is left of that.
+    fn serve_uplink(&mut self, now: Instant) -> u32 {
+        let Some(uplink) = &mut self.uplink else {
+            return BUDGET;
+        };
+        let count = uplink.serve(now, BUDGET, &mut self.buffer, &mut self.networks);
+        self.settle_uplink(now);
+        BUDGET - count
+    }
+
+    /// What every use of the uplink ends with.
+    fn settle_uplink(&mut self, now: Instant) {
+        let Some(uplink) = &mut self.uplink else { return };
+        for slot in uplink.take_touched() {
+            if let Some(Some(network)) = self.networks.get_mut(slot) {
+                settle(now, network, &mut self.deadline, &self.events);
+            }
+        }
+        self.deadline = earliest(self.deadline, uplink.poll_timeout());
     }
 }
 

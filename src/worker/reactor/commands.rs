@@ -1,6 +1,7 @@
 //! What the control plane's commands do.
 
 use std::{
+    hash::{BuildHasher, RandomState},
     os::fd::{AsFd, AsRawFd},
     time::Instant,
 };
@@ -12,11 +13,12 @@ use vswitch_proxy::{
 };
 use vswitch_switch::PortId;
 
-use super::{Around, Command, Network, Owner, Reactor, Tokens, settle};
+use super::{Around, Command, Network, Owner, Reactor, Tokens, Uplink, earliest, settle};
 use crate::{
-    dataplane::{DataPlaneError, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
-    io::device::Device,
+    dataplane::{DataPlaneError, EndpointSpec, FdbRow, FlowRow, Forwarding, NetworkSpec, PortRow, Way},
+    io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
+    uplink::DeviceUplink,
     worker::ports::Attached,
 };
 
@@ -29,6 +31,14 @@ impl Reactor {
             }
             Command::AddNetwork { spec, reply } => {
                 let _ = reply.send(self.add_network(now, spec));
+            }
+            Command::AddUplink {
+                uplink,
+                mtu,
+                socket,
+                reply,
+            } => {
+                let _ = reply.send(self.add_uplink(now, uplink, mtu, socket));
             }
             Command::Fdb { network, reply } => {
                 let _ = reply.send(Ok(self.fdb(now, network)));
@@ -46,9 +56,10 @@ impl Reactor {
                 at,
                 spec,
                 listeners,
+                forwarding,
                 reply,
             } => {
-                let _ = reply.send(self.publish(now, at, spec, listeners));
+                let _ = reply.send(self.publish(now, at, (spec, listeners), forwarding));
             }
             Command::RemoveEndpoint {
                 network,
@@ -87,8 +98,13 @@ impl Reactor {
                 part: (ports, apart),
                 reply,
             } => {
+                let of_uplink = (ports.clone(), apart);
                 let split = |relay: &mut Relay| relay.split(mapping, ports, apart);
-                let _ = reply.send(self.change_mapping(network, mapping, split));
+                let divided = self.change_mapping(network, mapping, split);
+                if let (Ok(()), Some(uplink)) = (&divided, &mut self.uplink) {
+                    uplink.split(now, mapping, of_uplink);
+                }
+                let _ = reply.send(divided);
             }
             Command::Stop => {}
             Command::Unpublish {
@@ -99,6 +115,9 @@ impl Reactor {
             } => {
                 let _ = reply.send(self.unpublish(now, network, mapping, connections));
             }
+            Command::Uplink { reply } => {
+                let _ = reply.send(Ok(self.uplink.as_ref().map(Uplink::view)));
+            }
         }
     }
 
@@ -106,13 +125,52 @@ impl Reactor {
         if self.slot(spec.id).is_ok() {
             return Err(DataPlaneError::NetworkExists(spec.id));
         }
-        let mut network = Network::new(now, spec, &self.descriptors, &self.published)?;
+        let free = self.networks.iter().position(Option::is_none);
+        let slot = free.unwrap_or(self.networks.len());
+        match (&spec.uplink, &mut self.uplink) {
+            (Some(leaves), None) if leaves.way != Way::Sockets => return Err(DataPlaneError::NoUplink),
+            (_, None) => {}
+            (_, Some(uplink)) => uplink.add_network(slot, &spec)?,
+        }
+        let mut network = match Network::new(now, spec, &self.descriptors, &self.published) {
+            Ok(network) => network,
+            Err(error) => {
+                if let Some(uplink) = &mut self.uplink {
+                    uplink.remove_network(now, slot);
+                }
+                return Err(error);
+            }
+        };
         network.engine.set_neighbours(self.neighbours.clone());
         network.set_resolvers(self.resolvers.clone());
-        match self.networks.iter_mut().find(|slot| slot.is_none()) {
+        match self.networks.get_mut(slot) {
             Some(slot) => *slot = Some(network),
             None => self.networks.push(Some(network)),
         }
+        Ok(())
+    }
+
+    fn add_uplink(
+        &mut self,
+        now: Instant,
+        config: DeviceUplink,
+        mtu: u16,
+        socket: PacketSocket,
+    ) -> Result<(), DataPlaneError> {
+        let token = self.tokens.insert(Owner::Uplink);
+        let registered =
+            self.poll
+                .registry()
+                .register(&mut SourceFd(&socket.as_raw_fd()), token, Interest::READABLE);
+        if let Err(error) = registered {
+            self.tokens.remove(token);
+            return Err(error.into());
+        }
+        let seed = RandomState::new().hash_one(0);
+        let uplink = Uplink::new(now, config, mtu, (socket, token), seed);
+        self.deadline = earliest(self.deadline, uplink.poll_timeout());
+        self.uplink = Some(uplink);
+        self.tokens.mark_ready(token, &mut self.ready);
         Ok(())
     }
 
@@ -123,6 +181,9 @@ impl Reactor {
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         network.remove_all_flows(&mut around);
+        if let Some(uplink) = &mut self.uplink {
+            uplink.remove_network(now, slot);
+        }
         let ports: Vec<PortId> = network.devices.iter().map(|(port, _)| port).collect();
         let devices = ports.into_iter().filter_map(|port| network.devices.remove(port));
         Ok(devices
@@ -144,7 +205,7 @@ impl Reactor {
             return Err(DataPlaneError::EndpointExists(spec.id));
         }
         let port = network.engine.add_endpoint(now, &spec, device.abilities())?;
-        let token = self.tokens.insert(Owner { slot, port });
+        let token = self.tokens.insert(Owner::Port { slot, port });
         let registered = self.poll.registry().register(
             &mut SourceFd(&device.as_fd().as_raw_fd()),
             token,
@@ -165,6 +226,7 @@ impl Reactor {
             },
         );
         network.ports.insert(spec.id, port);
+        network.enter_station(port, &spec);
         // Readiness is edge-triggered: frames that wait since before the registration make no edge.
         self.tokens.mark_ready(token, &mut self.ready);
         network.engine.announce(now, port, &spec, &mut network.devices);
@@ -189,6 +251,11 @@ impl Reactor {
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         network.remove_flows(port, &mut around);
         network.engine.remove_port(now, port);
+        for address in network.forget_station(port) {
+            if let Some(uplink) = &mut self.uplink {
+                uplink.remove_host(now, slot, address);
+            }
+        }
         settle(now, network, &mut self.deadline, &self.events);
         let device = network
             .devices
@@ -201,15 +268,24 @@ impl Reactor {
         &mut self,
         now: Instant,
         (id, endpoint): (NetworkId, EndpointId),
-        spec: MappingSpec,
-        listeners: Vec<Listener>,
+        (spec, listeners): (MappingSpec, Vec<Listener>),
+        forwarding: Option<Forwarding>,
     ) -> Result<(), DataPlaneError> {
         let slot = self.slot(id)?;
         let network = self.networks[slot]
             .as_mut()
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
+        if let (Some(forwarding), Some(uplink)) = (forwarding, &mut self.uplink)
+            && network.ports.contains_key(&endpoint)
+        {
+            uplink.publish(now, slot, &spec, forwarding)?;
+        }
+        let mapping = spec.id;
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         let published = network.publish(endpoint, spec, listeners, &mut around);
+        if let (Err(_), Some(uplink)) = (&published, &mut self.uplink) {
+            uplink.unpublish(now, mapping);
+        }
         self.has_turns |= network.has_turns();
         settle(now, network, &mut self.deadline, &self.events);
         published
@@ -228,6 +304,9 @@ impl Reactor {
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         let listeners = network.unpublish(mapping, connections, &mut around);
+        if let Some(uplink) = &mut self.uplink {
+            uplink.unpublish(now, mapping);
+        }
         settle(now, network, &mut self.deadline, &self.events);
         listeners.ok_or(DataPlaneError::UnknownMapping(mapping))
     }

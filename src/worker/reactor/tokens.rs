@@ -5,11 +5,18 @@ use std::collections::VecDeque;
 use mio::Token;
 use vswitch_switch::PortId;
 
-/// The port that a token stands for.
+/// What a token stands for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Owner {
-    pub(super) slot: usize,
-    pub(super) port: PortId,
+pub(super) enum Owner {
+    /// A port of the network in a slot.
+    Port {
+        /// The network's.
+        slot: usize,
+        /// Of its switch.
+        port: PortId,
+    },
+    /// The device uplink.
+    Uplink,
 }
 
 /// Tokens of the poll set, dense, with a mark for those that are in the ready queue.
@@ -61,7 +68,7 @@ mod tests {
     use super::*;
 
     fn owner(port: u32) -> Owner {
-        Owner {
+        Owner::Port {
             slot: 0,
             port: PortId(port),
         }
