@@ -22,7 +22,9 @@ use super::{
 use crate::{
     api::types::NetworkCreate,
     io::netns::boot_id,
-    model::{Driver, Endpoint, Network, NetworkId, NetworkSettings, OutboundSettings, Sandbox, Timestamp},
+    model::{
+        Driver, Endpoint, LinkKind, Network, NetworkId, NetworkSettings, OutboundSettings, Sandbox, Timestamp,
+    },
 };
 
 impl Control {
@@ -327,6 +329,7 @@ fn bare(name: &str, driver: Driver) -> Result<Network, ControlError> {
             mtu: DEFAULT_MTU,
             inter_container: true,
             interface_prefix: DEFAULT_PREFIX.to_owned(),
+            link_kind: LinkKind::default(),
             outbound: OutboundSettings::default(),
         },
         gateway_mac: MacAddr::ZERO,

@@ -10,7 +10,7 @@ use std::{
 use vswitch_proxy::config::Denial;
 
 use super::super::{error::ControlError, interface::check_interface};
-use crate::model::{NetworkSettings, OutboundSettings};
+use crate::model::{InvalidLinkKind, LinkKind, NetworkSettings, OutboundSettings};
 
 /// Driver options as given, and what was found wrong with them so far.
 pub(super) struct Options<'a> {
@@ -47,6 +47,7 @@ impl<'a> Options<'a> {
             mtu: self.mtu(enable_ipv6),
             inter_container: self.boolean(ENABLE_ICC, true),
             interface_prefix: self.interface_prefix(),
+            link_kind: self.link_kind(),
             outbound: self.outbound(),
         }
     }
@@ -105,6 +106,14 @@ impl<'a> Options<'a> {
             }
             _ => DEFAULT_PREFIX.to_owned(),
         }
+    }
+
+    fn link_kind(&mut self) -> LinkKind {
+        let Some(text) = self.given.get(LinkKind::OPTION) else {
+            return LinkKind::default();
+        };
+        let kind = text.parse().map_err(|error: InvalidLinkKind| error.to_string());
+        self.checked(LinkKind::OPTION, kind).unwrap_or_default()
     }
 
     fn outbound(&mut self) -> OutboundSettings {
