@@ -17,7 +17,7 @@ use rustix::process::getppid;
 
 use super::{
     super::{
-        netlink::{Link, LinkState, Netlink, NetlinkError, VethEnd},
+        netlink::{Link, Netlink, NetlinkError, VethEnd},
         netns::Liveness,
         packet::{Interface, Options, PacketSocket},
         sys::ethtool,
@@ -72,13 +72,11 @@ fn fill(config: &LinkConfig, container: &File) -> Result<PacketSocket, AttachErr
         name: PORT,
         mac: None,
         mtu: config.mtu,
-        state: LinkState::Up,
     };
     let far = VethEnd {
         name: &config.name,
         mac: Some(config.mac),
         mtu: config.mtu,
-        state: LinkState::Down,
     };
     let made = Netlink::open().and_then(|mut netlink| netlink.add_veth(&near, &far, container.as_fd()));
     made.map_err(|error| refusal(&config.name, error))?;

@@ -9,7 +9,7 @@ use netlink_packet_route::{
 };
 use vswitch_wire::MacAddr;
 
-use super::{LinkState, Netlink, NetlinkError};
+use super::{Netlink, NetlinkError};
 
 /// One end of a pair that is to be made.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,8 +20,6 @@ pub struct VethEnd<'a> {
     pub mac: Option<MacAddr>,
     /// Largest IP packet in bytes.
     pub mtu: u16,
-    /// Whether it is set up at once.
-    pub state: LinkState,
 }
 
 impl VethEnd<'_> {
@@ -31,16 +29,13 @@ impl VethEnd<'_> {
         attributes.push(LinkAttribute::IfName(self.name.to_owned()));
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         attributes.push(LinkAttribute::Mtu(self.mtu.into()));
-        if self.state == LinkState::Up {
-            message.header.flags = LinkFlags::Up;
-            message.header.change_mask = LinkFlags::Up;
-        }
         message
     }
 }
 
 impl Netlink {
-    /// Makes a pair: `near` in the namespace of this socket, `far` in the other one. There are both or none.
+    /// Makes a pair: `near` in the namespace of this socket, set up, and `far` in the other one, down. There are both or
+    /// none.
     ///
     /// # Errors
     ///
@@ -55,7 +50,10 @@ impl Netlink {
         let mut peer = far.message();
         peer.attributes
             .push(LinkAttribute::NetNsFd(far_namespace.as_raw_fd()));
+        // The far end could not be set up here: its driver wants the near one first (drivers/net/veth.c: veth_open).
         let mut message = near.message();
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
         message.attributes.push(LinkAttribute::LinkInfo(vec![
             LinkInfo::Kind(InfoKind::Veth),
             LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
