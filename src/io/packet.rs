@@ -49,9 +49,6 @@ impl PacketSocket {
         if let Err(error) = packet::switch_on(fd.as_fd(), PacketOption::VnetHeader) {
             tracing::warn!(%error, "packet sockets work without offloads: PACKET_VNET_HDR");
         }
-        if options.queueing == Queueing::Bypassed {
-            packet::switch_on(fd.as_fd(), PacketOption::QdiscBypass)?;
-        }
         enlarge_buffers(&fd)?;
         if let Some(mac) = options.filter {
             packet::attach_filter(fd.as_fd(), &filter_for(mac))?;
@@ -247,8 +244,6 @@ pub struct Options {
     pub filter: Option<MacAddr>,
     /// Whether the interface takes frames for other addresses than its own.
     pub promiscuity: Promiscuity,
-    /// Whether what is sent passes the interface's queue.
-    pub queueing: Queueing,
 }
 
 /// Whether an interface takes frames for other addresses than its own.
@@ -259,16 +254,6 @@ pub enum Promiscuity {
     Ordinary,
     /// It takes all as long as the socket is open.
     Promiscuous,
-}
-
-/// Whether what is sent passes the interface's queueing discipline.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Queueing {
-    /// It goes to the driver at once, and is lost where that has no room.
-    Bypassed,
-    /// It waits its turn, as the host's own frames do; veth has no queue.
-    #[default]
-    Queued,
 }
 
 /// As much as the kernel allows: root gets what it asks for, others up to `net.core.rmem_max` and `wmem_max`.
