@@ -16,4 +16,5 @@ pub mod log;
 pub mod model;
 pub mod paths;
 pub mod sandbox;
+pub mod uplink;
 mod worker;
