@@ -15,5 +15,6 @@ pub mod io;
 pub mod log;
 pub mod model;
 pub mod paths;
+pub mod replay;
 pub mod sandbox;
 mod worker;
