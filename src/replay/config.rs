@@ -116,6 +116,7 @@ impl TryFrom<RawConfig> for Config {
 
     fn try_from(raw: RawConfig) -> Result<Self, Problems> {
         let mut problems = Problems::default();
+        let engine = problems.engine(&raw);
         let checksums = problems.choice("checksums", raw.checksums.as_deref(), CHECKSUMS);
         let outside_side = problems.side(
             "outside",
@@ -158,7 +159,7 @@ impl TryFrom<RawConfig> for Config {
         });
         let reserved = reserved.collect();
         let config = Self {
-            engine: problems.engine(&raw),
+            engine,
             checksums: checksums.unwrap_or_default(),
             outside,
             networks,

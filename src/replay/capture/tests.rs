@@ -55,11 +55,7 @@ fn written() -> Vec<u8> {
 }
 
 fn classic(order: fn(u32) -> [u8; 4], magic: u32) -> Vec<u8> {
-    let version = order(if order(1) == [0, 0, 0, 1] {
-        0x0002_0004
-    } else {
-        0x0004_0002
-    });
+    let version = order(if is_big(order) { 0x0002_0004 } else { 0x0004_0002 });
     let mut bytes = [order(magic), version, [0; 4], [0; 4], order(262_144), order(1)].concat();
     for (seconds, part, packet) in [(5, 7, &b"abc"[..]), (6, 999, b"defgh")] {
         let len = packet.len() as u32;
@@ -71,11 +67,7 @@ fn classic(order: fn(u32) -> [u8; 4], magic: u32) -> Vec<u8> {
 
 /// A section in a byte order with these blocks of type and body.
 fn section(order: fn(u32) -> [u8; 4], blocks: &[(u32, &[u8])]) -> Vec<u8> {
-    let version = if order(1) == [0, 0, 0, 1] {
-        [0, 1, 0, 0]
-    } else {
-        [1, 0, 0, 0]
-    };
+    let version = if is_big(order) { [0, 1, 0, 0] } else { [1, 0, 0, 0] };
     let head = [order(block::BYTE_ORDER), version, [0xff; 4], [0xff; 4]].concat();
     let mut bytes = Vec::new();
     for (kind, body) in [(block::SECTION, &head[..])].iter().chain(blocks) {
@@ -87,6 +79,10 @@ fn section(order: fn(u32) -> [u8; 4], blocks: &[(u32, &[u8])]) -> Vec<u8> {
 
 const BIG: fn(u32) -> [u8; 4] = u32::to_be_bytes;
 const LITTLE: fn(u32) -> [u8; 4] = u32::to_le_bytes;
+
+fn is_big(order: fn(u32) -> [u8; 4]) -> bool {
+    order(1) == [0, 0, 0, 1]
+}
 
 #[test]
 fn what_was_written_is_read_back() {
@@ -180,10 +176,10 @@ fn every_block_with_a_packet_is_read_in_both_orders_and_others_are_skipped() {
     for order in [BIG, LITTLE] {
         let half = |value: u16| {
             let [a, b, c, d] = order(value.into());
-            if order == BIG { [c, d] } else { [a, b] }
+            if is_big(order) { [c, d] } else { [a, b] }
         };
         // Snap length 4; timestamps in 2^-1 s, which begin at 10 s.
-        let offset = if order == BIG {
+        let offset = if is_big(order) {
             [order(0), order(10)]
         } else {
             [order(10), order(0)]
@@ -248,7 +244,7 @@ fn every_block_with_a_packet_is_read_in_both_orders_and_others_are_skipped() {
 #[test]
 fn a_second_section_has_interfaces_and_an_order_of_its_own() {
     let interface = |order: fn(u32) -> [u8; 4]| {
-        if order == BIG {
+        if is_big(order) {
             [0, 1, 0, 0, 0, 0, 0, 0]
         } else {
             [1, 0, 0, 0, 0, 0, 0, 0]
