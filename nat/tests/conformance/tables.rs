@@ -145,34 +145,6 @@ fn n_tbl_5_what_is_not_sent_has_not_begun() {
 }
 
 #[test]
-fn n_tbl_5_nor_what_cannot_be_made_complete_to_be_cut() {
-    let mut site = Site::new();
-    site.nat.set_outside(
-        site.clock.now(),
-        Outside {
-            mtu: 1300,
-            ..outside()
-        },
-    );
-    site.nat.set_events(true);
-    let offload = Offload {
-        checksum: Some(PartialChecksum {
-            start: 60_000,
-            offset: 6,
-        }),
-        ..Offload::NONE
-    };
-    let outcome = site.put_offloaded(INSIDE, &udp_with((A, 5000), (S, 9), &[0; 1400]), &offload);
-    assert!(
-        matches!(outcome.verdict, Verdict::Drop(_)),
-        "{:?}",
-        outcome.verdict
-    );
-    assert!(site.conns().is_empty());
-    assert_eq!(site.events(), [], "neither its beginning nor its end");
-}
-
-#[test]
 fn n_tbl_5_packets_of_one_new_flow_make_one_connection() {
     let mut site = Site::new();
     let packet = udp((A, 5000), (S, 9));
