@@ -93,7 +93,7 @@ fn play(config: &Config, directory: &Path, other: &Path) -> Option<String> {
     (!text.is_empty()).then(|| text + &String::from_utf8_lossy(&log))
 }
 
-fn directories() -> Vec<PathBuf> {
+pub(super) fn directories() -> Vec<PathBuf> {
     let entries = fs::read_dir(fixtures()).expect("the fixtures are there");
     let paths = entries.map(|entry| entry.expect("it can be read").path());
     let mut directories: Vec<PathBuf> = paths.filter(|path| path.is_dir()).collect();
@@ -101,12 +101,12 @@ fn directories() -> Vec<PathBuf> {
     directories
 }
 
-fn name(directory: &Path) -> String {
+pub(super) fn name(directory: &Path) -> String {
     let name = directory.file_name().expect("a directory of ours has one");
     name.to_string_lossy().into_owned()
 }
 
-fn load(directory: &Path) -> Config {
+pub(super) fn load(directory: &Path) -> Config {
     Config::load(&directory.join("config.toml")).unwrap_or_else(|error| panic!("{error}"))
 }
 
@@ -135,7 +135,7 @@ fn ignored(directory: &Path) -> Vec<Ignored> {
     text.lines().map(named).collect()
 }
 
-fn open(path: &Path) -> Reader<BufReader<File>> {
+pub(super) fn open(path: &Path) -> Reader<BufReader<File>> {
     let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     Reader::new(BufReader::new(file)).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
