@@ -17,4 +17,5 @@ pub mod model;
 pub mod paths;
 pub mod replay;
 pub mod sandbox;
+pub mod uplink;
 mod worker;

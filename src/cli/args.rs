@@ -9,6 +9,7 @@ use clap_complete::Shell;
 use vswitch_wire::MacAddr;
 
 use super::network_flag::{self, NetworkFlag};
+use crate::model::LinkKind;
 
 pub use self::{
     ports::{ContainerPort, PortArgs, PublishArgs, PublishFlag, UnpublishArgs},
@@ -227,6 +228,9 @@ pub struct ConnectArgs {
     /// Name of the interface in the sandbox, in place of the next free ethN
     #[arg(long, value_name = "NAME")]
     pub ifname: Option<String>,
+    /// What the interface is, `tap` or `veth` [default: what the network says]
+    #[arg(long, value_name = "KIND", value_parser = network_flag::endpoint)]
+    pub endpoint: Option<LinkKind>,
 }
 
 /// Addresses asked for by hand.
@@ -252,6 +256,9 @@ pub struct AttachmentArgs {
     /// Addresses on the first network.
     #[command(flatten)]
     pub addresses: AddressArgs,
+    /// What the interfaces are, `tap` or `veth` [default: what each network says]
+    #[arg(long, value_name = "KIND", value_parser = network_flag::endpoint)]
+    pub endpoint: Option<LinkKind>,
 }
 
 /// `vswitch run`.
