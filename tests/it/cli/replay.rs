@@ -165,7 +165,9 @@ fn files_that_are_something_else_are_refused_by_name() {
         stderr,
         "vswitch: DIR/in.pcap: its beginning: this is no capture; give a file in pcap or pcapng format\n"
     );
-    let (code, _, stderr) = stage.replay(&["--out", "/proc/nothing/out.pcap"]);
+    stage.replay(&["--out", "out.pcap"]);
+    assert!(!stage.path("out.pcap").exists(), "there is nothing to write");
+    let (code, _, stderr) = Stage::new(CONFIG, CAPTURE).replay(&["--out", "/proc/nothing/out.pcap"]);
     assert_eq!(code, 1);
     assert!(
         stderr.starts_with("vswitch: create /proc/nothing/out.pcap: "),
