@@ -5,7 +5,9 @@
 //! sums in software (net/core/dev.c: validate_xmit_skb).
 //!
 //! Unlike a TAP, an interface behind a packet socket belongs to somebody else as well: the namespace's own stack sees
-//! every frame too, and the kernel takes VLAN tags off. They are put back here.
+//! every frame too, and the kernel takes VLAN tags off. They are put back here. And a veth may deliver frames of one flow in
+//! another order, when its sender runs on several processors (net/core/dev.c: enqueue_to_backlog, one queue for each);
+//! TCP counts retransmissions then that nobody needed, as it does behind a kernel bridge. A TAP keeps the order.
 //!
 //! A frame per system call, on purpose (`bench packet`, on a veth, processor time of one thread, medians of nine rounds
 //! on Linux 6.18). Calls for 32 frames at once save 3 to 5 % of receiving a small frame (3.0 µs, 1 of them the
@@ -330,7 +332,7 @@ fn filter_for(mac: MacAddr) -> [libc::sock_filter; 8] {
 }
 
 /// Bytes that may wait for us; the kernel doubles it and counts the memory that frames take. It must hold the windows of
-/// several TCP flows, of 6 MiB each by default (`tcp_rmem`): with 4 MiB one flow already lost super-frames.
+/// several TCP flows, of 6 MiB each by default (`tcp_rmem`), as a TAP's queue does.
 const RECEIVE_BUFFER: usize = 32 << 20;
 
 /// Bytes in flight before `EAGAIN`: 64 super-frames, as with a TAP (tap.rs: `SEND_BUFFER`).
