@@ -348,6 +348,12 @@ impl Network {
             let counters = relay.counters();
             gateway.other.extend(counters.filter(|&(_, count)| count > 0));
         }
+        for (port, attached) in self.devices.iter() {
+            let lost = attached.device.drops();
+            if let Some(row) = rows.iter_mut().find(|row| row.port == port.0 && lost > 0) {
+                row.drops.push((OVERRUN, lost));
+            }
+        }
         rows
     }
 
@@ -431,6 +437,9 @@ impl SocketToken {
 }
 
 const SOCKET: usize = 1 << 63;
+
+/// Under which name `stats` shows frames that a device lost before they reached the switch.
+const OVERRUN: &str = "device_overrun";
 
 #[cfg(test)]
 mod tests {
