@@ -67,13 +67,7 @@ impl Default for Zones {
 
 impl Uplink {
     /// Begins to test whether the addresses are free. `seed` is secret.
-    pub(super) fn new(
-        now: Instant,
-        config: DeviceUplink,
-        mtu: u16,
-        socket: PacketSocket,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(now: Instant, config: DeviceUplink, mtu: u16, socket: PacketSocket, seed: u64) -> Self {
         Self {
             wire: Wire::new(socket),
             station: Station::new(now, config.mac, &config.addresses, &config.gateways),
