@@ -6,6 +6,14 @@
 //!
 //! Unlike a TAP, an interface behind a packet socket belongs to somebody else as well: the namespace's own stack sees
 //! every frame too, and the kernel takes VLAN tags off. They are put back here.
+//!
+//! A frame per system call, on purpose (`bench packet`, on a veth, processor time of one thread, medians of nine rounds
+//! on Linux 6.18). Calls for 32 frames at once save 3 to 5 % of receiving a small frame (3.0 µs, 1 of them the
+//! reader's), nothing of a super-frame (12 µs), and 2 to 11 % of sending (1.7 and 4.3 µs). A `TPACKET_V3` ring, which takes vnet headers if
+//! they are asked for first (later is `EBUSY`), saves a third of receiving and leaves the reader next to nothing to
+//! do; but the kernel hands a block over when it is full or its timer, of 1 ms at least, has run out, so that a frame
+//! alone, a TCP acknowledgement say, waits for 1000 µs in place of 5 to 8, and the ring's memory is held also when
+//! nothing happens. `PACKET_QDISC_BYPASS` saves 1 % or nothing, and loses super-frames that the device cannot segment.
 
 use std::{
     io::{self, IoSlice},

@@ -241,7 +241,6 @@ fn a_promiscuous_socket_with_a_filter_sees_its_own_and_groups() {
             let options = Options {
                 promiscuity: Promiscuity::Promiscuous,
                 filter: Some(OTHER),
-                ..Options::default()
             };
             let near = open("near", options);
             let frame = |to| [&addresses(to, FAR)[..], &[0x88, 0xb5], &[7; 46]].concat();

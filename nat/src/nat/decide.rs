@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Nat, path::Arrival};
+use super::{
+    Nat,
+    path::{Arrival, Fit, lifetime, on_wire},
+};
 use crate::{
     Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, Timer, Tuple,
     Unsolicited, Verdict, Zone,
@@ -14,6 +17,7 @@ use crate::{
     forward::Complaint,
     icmp_error::IcmpError,
     npt::PrefixPair,
+    rewrite,
     sctp::SctpTrack,
     tcp::TcpTrack,
     transport::{Kind, has_ports},
@@ -50,41 +54,67 @@ enum Decision {
 impl Nat {
     pub(super) fn take_new(
         &mut self,
-        mut arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         tuple: &Tuple,
         kind: &Kind,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        if let Some(way) = self.stateless_way(&arrival)? {
+        if let Some(way) = self.stateless_way(arrival)? {
             return self.send_stateless(arrival, way, out);
         }
         let decision = match arrival.zone {
-            Zone::OUTSIDE => self.admit(&arrival, tuple, kind),
-            zone => self.leave(zone, &arrival, tuple),
+            Zone::OUTSIDE => self.admit(arrival, tuple, kind),
+            zone => self.leave(zone, arrival, tuple),
         };
         let plan = match decision {
             Ok(Decision::Connection(plan)) => plan,
             Ok(Decision::Local) => return Ok(Verdict::Local),
             Err(reason) => {
-                self.explain(&mut arrival, reason, kind, out);
+                self.explain(arrival, reason, kind, out);
                 return Err(reason);
             }
         };
-        let (tracker, timer) = self.open(&arrival, kind, tuple)?;
-        self.check_way(&mut arrival, plan.reply.zone, out)?;
-        let (zone, address) = plan.host;
-        let host = self.hosts.find_or_add(zone, address);
-        if let Err(reason) = self.make_room(host, arrival.ticks) {
-            self.hosts.release(host);
-            return Err(reason);
-        }
+        let (tracker, timer) = self.open(arrival, kind, tuple)?;
+        let fit = self.check_way(arrival, plan.reply.zone, out)?;
+        let held = match plan.lease {
+            LeasePlan::Held(lease) => lease,
+            LeasePlan::Grant(..) | LeasePlan::None => NONE,
+        };
+        // The connection that makes room for this one may be the last that uses its mapping.
+        self.hold_lease(held);
+        let verdict = self.begin(arrival, (plan, tracker, timer), (tuple, fit), out);
+        self.drop_lease(held);
+        verdict
+    }
+
+    /// Sends a connection's first packet and enters the connection: what is not sent has not begun (N-TBL-5).
+    fn begin(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        (plan, tracker, timer): (Plan, Tracker, Timer),
+        (tuple, fit): (&Tuple, Fit),
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let host = self.make_room(plan.host, arrival.ticks)?;
+        let traffic = on_wire(&arrival.packet, arrival.offload);
+        let ends = plan.reply.inverted().ends();
+        rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
+        let verdict = match self.pass_on(arrival, (plan.reply.zone, fit), out) {
+            Ok(verdict) => verdict,
+            Err(reason) => {
+                self.hosts.release(host);
+                return Err(reason);
+            }
+        };
         let mut status = plan.status;
         if timer == Timer::UdpShort {
             status.insert(Status::SHORT);
         }
         let conn = NewConn {
             tuples: [*tuple, plan.reply],
-            deadline: arrival.ticks.plus(self.lifetime(timer)),
+            deadline: arrival
+                .ticks
+                .plus(lifetime(&self.config.timeouts, timer, self.is_filling())),
             status,
             tracker,
         };
@@ -94,15 +124,9 @@ impl Nat {
             LeasePlan::None => NONE,
         };
         let id = self.enter(conn, host, lease, plan.publication);
-        self.count_traffic(id, crate::Direction::Original, &arrival);
-        let verdict = self.send_translated(&mut arrival, &plan.reply.inverted(), out);
-        if verdict.is_err() {
-            // It has not been sent, so it has not begun (N-TBL-5).
-            self.remove_conn(id);
-        } else {
-            self.note(crate::Event::New, id);
-        }
-        verdict
+        self.table.conn_mut(id).traffic[0] = traffic;
+        self.note(crate::Event::New, id);
+        Ok(verdict)
     }
 
     /// The tracker that a connection begins with, and what it waits for.
@@ -113,7 +137,7 @@ impl Nat {
         tuple: &Tuple,
     ) -> Result<(Tracker, Timer), DropReason> {
         Ok(match kind {
-            Kind::Answer => return Err(DropReason::Invalid),
+            Kind::Answer | Kind::Message => return Err(DropReason::Invalid),
             &Kind::Ask(timer) | &Kind::Portless(timer) => (Tracker::Stateless(timer), timer),
             Kind::Sctp => {
                 let packet = &arrival.bytes[arrival.packet.transport..arrival.packet.len];
@@ -136,18 +160,10 @@ impl Nat {
 
     /// A packet from inside.
     fn leave(&mut self, zone: Zone, arrival: &Arrival<'_>, tuple: &Tuple) -> Result<Decision, DropReason> {
+        self.check_source(zone, &tuple.src)?;
         let inside = self.network(zone).ok_or(DropReason::NoRoute)?;
-        let (src, dst) = (tuple.src.ip(), tuple.dst.ip());
-        if !inside.contains(src) {
-            return Err(DropReason::Spoofed);
-        }
-        let prefixes = &inside.network.prefixes;
-        if inside.owns(&tuple.src)
-            || self.is_external(&tuple.src)
-            || is_broadcast(prefixes, src)
-            || is_broadcast(prefixes, dst)
-            || is_broadcast(&self.outside.prefixes, dst)
-        {
+        let dst = tuple.dst.ip();
+        if is_broadcast(&inside.network.prefixes, dst) || is_broadcast(&self.outside.prefixes, dst) {
             return Err(DropReason::Martian);
         }
         if inside.owns(&tuple.dst) {
@@ -299,14 +315,8 @@ impl Nat {
 
     /// A packet from outside.
     fn admit(&mut self, arrival: &Arrival<'_>, tuple: &Tuple, kind: &Kind) -> Result<Decision, DropReason> {
-        let (src, dst) = (tuple.src.ip(), tuple.dst.ip());
-        if self.network_of(src).is_some() {
-            return Err(DropReason::Spoofed);
-        }
-        if self.is_external(&tuple.src)
-            || is_broadcast(&self.outside.prefixes, src)
-            || is_broadcast(&self.outside.prefixes, dst)
-        {
+        self.check_source(Zone::OUTSIDE, &tuple.src)?;
+        if is_broadcast(&self.outside.prefixes, tuple.dst.ip()) {
             return Err(DropReason::Martian);
         }
         if !self.is_external(&tuple.dst) {
@@ -351,6 +361,27 @@ impl Nat {
         match kind {
             Kind::Ask(_) => Ok(Decision::Local),
             _ => Err(DropReason::Unsolicited),
+        }
+    }
+
+    /// Refuses a source that a packet from that zone cannot have (N-FWD-10 to N-FWD-12).
+    pub(super) fn check_source(&self, zone: Zone, src: &Address) -> Result<(), DropReason> {
+        let address = src.ip();
+        let (is_foreign, is_gateway, prefixes) = match self.network(zone) {
+            Some(inside) => (
+                !inside.contains(address),
+                inside.owns(src),
+                &inside.network.prefixes,
+            ),
+            None if zone.is_outside() => (self.network_of(address).is_some(), false, &self.outside.prefixes),
+            None => return Err(DropReason::NoRoute),
+        };
+        if is_foreign {
+            return Err(DropReason::Spoofed);
+        }
+        match is_gateway || self.is_external(src) || is_broadcast(prefixes, address) {
+            true => Err(DropReason::Martian),
+            false => Ok(()),
         }
     }
 
@@ -412,9 +443,7 @@ impl Nat {
     fn external_of(&self, zone: Zone, host: Address) -> Option<Address> {
         if let Some(number) = self.hosts.find(zone, host) {
             let host = self.hosts.host(number);
-            if host.mappings > 0
-                && let Some(external) = host.external.filter(|external| self.is_external(external))
-            {
+            if let Some(external) = host.external.filter(|external| self.is_external(external)) {
                 return Some(external);
             }
         }
@@ -541,26 +570,26 @@ impl Nat {
 
     fn send_stateless(
         &mut self,
-        mut arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         way: StatelessWay,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        self.check_way(&mut arrival, way.egress, out)?;
+        let fit = self.check_way(arrival, way.egress, out)?;
         match way.egress.is_outside() {
             true => way.pair.translate_outward(arrival.bytes, &arrival.packet)?,
             false => way.pair.translate_inward(arrival.bytes, &arrival.packet)?,
         }
-        self.pass_on(&mut arrival, way.egress, out)
+        self.pass_on(arrival, (way.egress, fit), out)
     }
 
     /// An ICMP error about a packet that no connection knows: one that a prefix translation let through, or a stranger's.
     pub(super) fn take_stateless_error(
         &mut self,
-        arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         error: &IcmpError,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        match self.stateless_way(&arrival)? {
+        match self.stateless_way(arrival)? {
             Some(way) if !error.is_redirect => self.send_stateless(arrival, way, out),
             _ => Err(DropReason::IcmpUnrelated),
         }
