@@ -25,5 +25,6 @@ mod sandbox;
 mod shutdown;
 mod support;
 mod tunnel;
+mod uplink;
 mod veth;
 mod walk_through;
