@@ -142,7 +142,8 @@ impl Nat {
         let is_filling = self.is_filling();
         let conn = self.table.conn_mut(id);
         let (status, state) = (conn.status, conn.tracker.state());
-        let tracked = match track(conn, direction, kind, arrival, &self.config.tcp) {
+        let tracked = track(conn, direction, kind, arrival, &self.config.tcp);
+        let tracked = match tracked {
             Ok(tracked) => tracked,
             Err(reason) => {
                 self.doubt(id, arrival.ticks);
@@ -185,16 +186,15 @@ impl Nat {
         self.pass_on(arrival, (egress, fit), out)
     }
 
-    /// After a segment that was refused: where both sides have ended what the tracker thinks goes on, it does not go on for
-    /// long (N-TCP-25).
+    /// A connection whose packets make no sense in either direction is probably over (N-TCP-25).
     #[cold]
     fn doubt(&mut self, id: ConnId, now: Ticks) {
         let conn = self.table.conn(id);
         if let Tracker::Tcp(track) = &conn.tracker
             && track.is_out_of_step()
         {
-            let soonest = now.plus(self.config.timeouts.ticks(Timer::TcpUnacknowledged));
-            let deadline = conn.deadline.min(soonest);
+            let sooner = now.plus(self.config.timeouts.ticks(Timer::TcpUnacknowledged));
+            let deadline = conn.deadline.min(sooner);
             self.table.set_deadline(id, deadline);
         }
     }
