@@ -4,8 +4,8 @@ use vswitch_nat::DropReason;
 
 use crate::{
     packets::{
-        dst, ends, error, hex, icmp_kind, mended, ping, quoted, src, tcp, tcp_with, transport, udp, udp_with,
-        unreachable, with_ip_options, ACK, SYN, TCP, UDP,
+        ACK, SYN, TCP, UDP, dst, ends, error, hex, icmp_kind, mended, ping, quoted, src, tcp, tcp_with,
+        transport, udp, udp_with, unreachable, with_ip_options,
     },
     site::*,
 };
@@ -40,7 +40,10 @@ fn n_ice_2_options_of_the_quoted_header_are_skipped() {
 fn n_ice_2_eight_bytes_are_enough_and_seven_are_not() {
     let (mut site, seen) = flow();
     site.back(&error(S, X, (3, 3), [0; 4], &seen[..28]));
-    assert_eq!(site.refused(OUTSIDE, &error(S, X, (3, 3), [0; 4], &seen[..27])), DropReason::Malformed);
+    assert_eq!(
+        site.refused(OUTSIDE, &error(S, X, (3, 3), [0; 4], &seen[..27])),
+        DropReason::Malformed
+    );
 }
 
 #[test]
@@ -62,7 +65,10 @@ fn n_ice_3_a_wrong_checksum_of_the_quoted_header_is_dropped_one_of_its_datagram_
     let (mut site, seen) = flow();
     let mut wrong = seen.clone();
     wrong[10] ^= 1;
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, X, &wrong)), DropReason::BadChecksum);
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, X, &wrong)),
+        DropReason::BadChecksum
+    );
     let mut wrong = seen;
     wrong[26] ^= 1;
     site.back(&unreachable(S, X, &wrong));
@@ -71,20 +77,35 @@ fn n_ice_3_a_wrong_checksum_of_the_quoted_header_is_dropped_one_of_its_datagram_
 #[test]
 fn n_ice_4_it_must_come_to_where_the_quoted_packet_came_from() {
     let (mut site, seen) = flow();
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, C, &seen)), DropReason::IcmpUnrelated);
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, X2, &seen)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, C, &seen)),
+        DropReason::IcmpUnrelated
+    );
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, X2, &seen)),
+        DropReason::IcmpUnrelated
+    );
 }
 
 #[test]
 fn n_ice_4_and_quote_what_went_out() {
     let (mut site, seen) = flow();
     let other = udp((X, 5001), (S, 9));
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, X, &other)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, X, &other)),
+        DropReason::IcmpUnrelated
+    );
     let never_left = udp((A, 5000), (S, 9));
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, X, &never_left)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, X, &never_left)),
+        DropReason::IcmpUnrelated
+    );
     // A packet of the other direction is not what S may complain of.
     let answer = udp((S, 9), (X, 5000));
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, X, &answer)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, X, &answer)),
+        DropReason::IcmpUnrelated
+    );
     site.back(&unreachable(S, X, &seen));
 }
 
@@ -116,10 +137,14 @@ fn n_ice_5_of_queries_the_identifier_goes_back() {
     let mut site = Site::new();
     site.out(&ping(B, S, 77));
     let seen = site.out(&ping(A, S, 77));
-    assert_ne!(ends(&seen).0 .1, 77);
+    assert_ne!(ends(&seen).0.1, 77);
     let told = site.back(&error(S4, X, (11, 0), [0; 4], &seen));
     assert_eq!(ends(quoted(&told)), ((A, 77), (S, 77)));
-    assert_eq!(quoted(&told)[20..], transport(&ping(A, S, 77))[..], "with the checksum that it had");
+    assert_eq!(
+        quoted(&told)[20..],
+        transport(&ping(A, S, 77))[..],
+        "with the checksum that it had"
+    );
 }
 
 #[test]
@@ -196,9 +221,15 @@ fn n_ice_9_an_error_changes_nothing() {
 fn n_ice_10_without_a_session_it_is_dropped_silently_both_ways() {
     let mut site = Site::new();
     let never = udp((X, 5000), (S, 9));
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, X, &never)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, X, &never)),
+        DropReason::IcmpUnrelated
+    );
     let never = udp((S, 9), (A, 5000));
-    assert_eq!(site.refused(INSIDE, &unreachable(A, S, &never)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(INSIDE, &unreachable(A, S, &never)),
+        DropReason::IcmpUnrelated
+    );
     // With TTL 1 too: no error about an error.
     let dying = crate::packets::with_ttl(unreachable(S, X, &udp((X, 5000), (S, 9))), 1);
     site.refused(OUTSIDE, &dying);
@@ -215,7 +246,10 @@ fn n_ice_10_nor_about_one_that_dies_here() {
 fn n_ice_10_nor_after_its_session() {
     let (mut site, seen) = flow();
     site.advance(secs(121));
-    assert_eq!(site.refused(OUTSIDE, &unreachable(S, X, &seen)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(OUTSIDE, &unreachable(S, X, &seen)),
+        DropReason::IcmpUnrelated
+    );
 }
 
 #[test]
@@ -246,12 +280,22 @@ fn n_ice_13_of_tcp_only_what_is_in_flight_may_be_quoted() {
     let mut site = Site::new();
     let external = site.connect((A, 7000), (S, 80));
     site.out(&tcp_with((A, 7000), (S, 80), ACK, (1001, 5001), &[], &[0; 100]));
-    for (sequence, is_believed) in [(1001, true), (1050, true), (900, false), (2000, false), (0x8000_0000, false)] {
+    for (sequence, is_believed) in [
+        (1001, true),
+        (1050, true),
+        (900, false),
+        (2000, false),
+        (0x8000_0000, false),
+    ] {
         let quote = tcp(external, (S, 80), ACK, sequence, 5001);
         let packet = error(S4, X, (3, 4), [0, 0, 5, 0], &quote[..28]);
         match is_believed {
             true => drop(site.back(&packet)),
-            false => assert_eq!(site.refused(OUTSIDE, &packet), DropReason::IcmpUnrelated, "{sequence}"),
+            false => assert_eq!(
+                site.refused(OUTSIDE, &packet),
+                DropReason::IcmpUnrelated,
+                "{sequence}"
+            ),
         }
     }
     // What was acknowledged is in flight no more.
@@ -261,7 +305,11 @@ fn n_ice_13_of_tcp_only_what_is_in_flight_may_be_quoted() {
         site.refused(OUTSIDE, &error(S4, X, (3, 4), [0, 0, 5, 0], &quote[..28])),
         DropReason::IcmpUnrelated
     );
-    assert_eq!(site.conn(INSIDE, TCP, (A, 7000), (S, 80)).and_then(|conn| conn.state), Some("ESTABLISHED"));
+    assert_eq!(
+        site.conn(INSIDE, TCP, (A, 7000), (S, 80))
+            .and_then(|conn| conn.state),
+        Some("ESTABLISHED")
+    );
 }
 
 #[test]
@@ -287,7 +335,10 @@ fn n_ice_14_packet_too_big_follows_the_same_rules() {
     assert_eq!(ends(quoted(&told)), ((A6, 5000), (S6, 53)));
     assert_eq!(site.refused(OUTSIDE, &about(X6, 1279)), DropReason::Invalid);
     let elsewhere = "2001:db8:b::77".parse().expect("an address");
-    assert_eq!(site.refused(OUTSIDE, &about(elsewhere, 1280)), DropReason::IcmpUnrelated);
+    assert_eq!(
+        site.refused(OUTSIDE, &about(elsewhere, 1280)),
+        DropReason::IcmpUnrelated
+    );
     let mut wrong = about(X6, 1280);
     wrong[43] ^= 1;
     assert_eq!(site.refused(OUTSIDE, &wrong), DropReason::BadChecksum);

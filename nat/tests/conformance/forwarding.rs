@@ -4,8 +4,8 @@ use vswitch_nat::{DropReason, Egress, Outside, Verdict};
 
 use crate::{
     packets::{
-        dont_fragment, dst, ends, error, fragments, icmp_kind, ping, quoted, src, tcp, tcp_with, transport, ttl,
-        udp, udp_with, with_ip_options, with_ttl, ACK, SYN, TCP, UDP,
+        ACK, SYN, TCP, UDP, dont_fragment, dst, ends, error, fragments, icmp_kind, ping, quoted, src, tcp,
+        tcp_with, transport, ttl, udp, udp_with, with_ip_options, with_ttl,
     },
     site::*,
 };
@@ -13,13 +13,8 @@ use crate::{
 /// A site whose outside takes packets of so many bytes.
 fn narrow(mtu: u16) -> Site {
     let mut site = Site::new();
-    site.nat.set_outside(
-        site.clock.now(),
-        Outside {
-            mtu,
-            ..outside()
-        },
-    );
+    site.nat
+        .set_outside(site.clock.now(), Outside { mtu, ..outside() });
     site
 }
 
@@ -67,7 +62,10 @@ fn n_fwd_3_what_is_too_big_and_must_not_be_cut_is_told_the_mtu() {
     assert_eq!(packet.len(), 1478);
     let (reason, error) = site.refused_aloud(INSIDE, &packet);
     assert_eq!(reason, DropReason::Mtu);
-    assert_eq!((icmp_kind(&error), &transport(&error)[4..8]), ((3, 4), &[0, 0, 5, 120][..]));
+    assert_eq!(
+        (icmp_kind(&error), &transport(&error)[4..8]),
+        ((3, 4), &[0, 0, 5, 120][..])
+    );
     assert_eq!((src(&error), dst(&error)), (GATEWAY, A));
     assert!(error.len() <= 576);
     assert_eq!(quoted(&error), &packet[..quoted(&error).len()]);
@@ -101,7 +99,11 @@ fn n_fwd_4_what_may_be_cut_is() {
     assert_eq!(pieces, [(1396, 0x2000), (102, 1376 / 8)]);
     assert_eq!(outcome.sent[0].1[4..6], outcome.sent[1].1[4..6]);
     // Together they are the translated datagram.
-    let body: Vec<u8> = outcome.sent.iter().flat_map(|(_, piece)| piece[20..].to_vec()).collect();
+    let body: Vec<u8> = outcome
+        .sent
+        .iter()
+        .flat_map(|(_, piece)| piece[20..].to_vec())
+        .collect();
     let mut whole = [&outcome.sent[0].1[..20], &body].concat();
     whole[6..8].fill(0);
     let len = whole.len() as u16;
@@ -117,7 +119,10 @@ fn n_fwd_5_ipv6_is_told_and_never_cut() {
     let packet = udp_with((A6, 5000), (S6, 53), &[7; 1450]);
     let (reason, error) = site.refused_aloud(INSIDE, &packet);
     assert_eq!(reason, DropReason::Mtu);
-    assert_eq!((icmp_kind(&error), &transport(&error)[4..8]), ((2, 0), &1400u32.to_be_bytes()[..]));
+    assert_eq!(
+        (icmp_kind(&error), &transport(&error)[4..8]),
+        ((2, 0), &1400u32.to_be_bytes()[..])
+    );
     assert_eq!((src(&error), dst(&error)), (GATEWAY6, A6));
     assert_eq!(error.len(), 1280);
 }
@@ -128,13 +133,30 @@ fn n_fwd_6_some_things_are_dropped_silently() {
     let seen = site.out(&udp((A, 5000), (S, 53)));
     site.back(&udp((S, 53), (X, 5000)));
     let about = error(A, S, (3, 3), [0; 4], &udp((S, 53), (A, 5000))[..28]);
-    assert_eq!(site.refused(INSIDE, &with_ttl(about, 1)), DropReason::TimeExceeded);
+    assert_eq!(
+        site.refused(INSIDE, &with_ttl(about, 1)),
+        DropReason::TimeExceeded
+    );
     let about = error(S4, X, (11, 0), [0; 4], &seen[..28]);
-    assert_eq!(site.refused(OUTSIDE, &with_ttl(about, 1)), DropReason::TimeExceeded);
-    for source in [[0, 0, 0, 0], [224, 0, 0, 1], [255, 255, 255, 255], [127, 0, 0, 1], [10, 0, 0, 255]] {
+    assert_eq!(
+        site.refused(OUTSIDE, &with_ttl(about, 1)),
+        DropReason::TimeExceeded
+    );
+    for source in [
+        [0, 0, 0, 0],
+        [224, 0, 0, 1],
+        [255, 255, 255, 255],
+        [127, 0, 0, 1],
+        [10, 0, 0, 255],
+    ] {
         site.refused(INSIDE, &with_ttl(udp((source.into(), 5000), (S, 53)), 1));
     }
-    for target in [[224, 0, 0, 5], [255, 255, 255, 255], [10, 0, 0, 255], [198, 51, 100, 255]] {
+    for target in [
+        [224, 0, 0, 5],
+        [255, 255, 255, 255],
+        [10, 0, 0, 255],
+        [198, 51, 100, 255],
+    ] {
         site.refused(INSIDE, &with_ttl(udp((A, 5000), (target.into(), 53)), 1));
     }
     assert_eq!(site.nat.counters().errors_sent, 0);
@@ -183,7 +205,11 @@ fn n_fwd_8_what_is_not_translated_stays() {
 fn n_fwd_8_options_pass_but_for_source_routes() {
     let mut site = Site::new();
     let with = |options: &[u8]| with_ip_options(udp((A, 5000), (S, 53)), options);
-    for options in [&[7, 7, 4, 0, 0, 0, 0, 0], &[68, 8, 5, 0, 0, 0, 0, 0], &[148, 4, 0, 0, 1, 1, 1, 0]] {
+    for options in [
+        &[7, 7, 4, 0, 0, 0, 0, 0],
+        &[68, 8, 5, 0, 0, 0, 0, 0],
+        &[148, 4, 0, 0, 1, 1, 1, 0],
+    ] {
         let left = site.out(&with(options));
         assert_eq!(left[20..28], *options);
         assert_eq!(ends(&left).0, (X, 5000));
@@ -237,7 +263,11 @@ fn n_fwd_10_martians_go_nowhere() {
             (INSIDE, tcp((A, 5000), (martian, 80), SYN, 1, 0)),
             (INSIDE, ping(A, martian, 7)),
         ] {
-            assert_eq!(site.refused(zone, &packet), DropReason::Martian, "{martian} in {zone}");
+            assert_eq!(
+                site.refused(zone, &packet),
+                DropReason::Martian,
+                "{martian} in {zone}"
+            );
         }
     }
 }
@@ -259,26 +289,41 @@ fn n_fwd_10_nor_broadcasts_of_subnets_and_the_engines_own_addresses_as_sources()
     ] {
         assert_eq!(site.refused(zone, &packet), DropReason::Martian);
     }
-    assert_eq!(site.refused(INSIDE, &udp((X, 5000), (S, 53))), DropReason::Spoofed);
+    assert_eq!(
+        site.refused(INSIDE, &udp((X, 5000), (S, 53))),
+        DropReason::Spoofed
+    );
 }
 
 #[test]
 fn n_fwd_13_groups_and_link_scope_are_not_routed() {
     let mut site = Site::new();
     for target in [[224, 0, 0, 251], [239, 255, 255, 250], [169, 254, 169, 254]] {
-        assert_eq!(site.refused(INSIDE, &udp((A, 5353), (target.into(), 5353))), DropReason::Martian);
+        assert_eq!(
+            site.refused(INSIDE, &udp((A, 5353), (target.into(), 5353))),
+            DropReason::Martian
+        );
     }
     for target in ["ff02::fb", "ff0e::1", "fe80::1"] {
         let target = target.parse().expect("an address");
-        assert_eq!(site.refused(INSIDE, &udp((A6, 5353), (target, 5353))), DropReason::Martian);
+        assert_eq!(
+            site.refused(INSIDE, &udp((A6, 5353), (target, 5353))),
+            DropReason::Martian
+        );
     }
 }
 
 #[test]
 fn n_fwd_1_what_is_for_the_gateway_is_the_owners_whatever_its_hops() {
     let mut site = Site::new();
-    assert_eq!(site.put(INSIDE, &with_ttl(ping(A, GATEWAY, 7), 1)).verdict, Verdict::Local);
-    assert_eq!(site.put(INSIDE, &udp((A, 5000), (GATEWAY, 53))).verdict, Verdict::Local);
+    assert_eq!(
+        site.put(INSIDE, &with_ttl(ping(A, GATEWAY, 7), 1)).verdict,
+        Verdict::Local
+    );
+    assert_eq!(
+        site.put(INSIDE, &udp((A, 5000), (GATEWAY, 53))).verdict,
+        Verdict::Local
+    );
     assert_eq!(site.put(INSIDE, &ping(A6, GATEWAY6, 7)).verdict, Verdict::Local);
 }
 
@@ -289,14 +334,26 @@ fn n_fwd_12_a_routed_network_is_seen_as_it_is_and_closed_unless_opened() {
     let left = site.out(&udp((A, 5000), (S, 53)));
     assert_eq!(ends(&left), ((A, 5000), (S, 53)));
     assert_eq!(ends(&site.back(&udp((S, 53), (A, 5000)))).1, (A, 5000));
-    assert_eq!(site.refused(OUTSIDE, &tcp((S, 3333), (B, 80), SYN, 1, 0)), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &tcp((S, 3333), (B, 80), SYN, 1, 0)),
+        DropReason::Unsolicited
+    );
     site.publish(TCP, 8080, (B, 80));
     site.back(&tcp((S, 3333), (B, 80), SYN, 1, 0));
-    assert_eq!(site.refused(OUTSIDE, &tcp((S, 3333), (B, 81), SYN, 1, 0)), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &tcp((S, 3333), (B, 81), SYN, 1, 0)),
+        DropReason::Unsolicited
+    );
     let mut site = routed(true);
     assert_eq!(ends(&site.back(&tcp((S, 3333), (B, 80), SYN, 1, 0))).1, (B, 80));
-    assert_eq!(site.refused(OUTSIDE, &udp((A, 3333), (B, 80))), DropReason::Spoofed);
-    assert_eq!(site.refused(OUTSIDE, &udp((S, 3333), ([10, 0, 0, 255].into(), 80))), DropReason::Martian);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((A, 3333), (B, 80))),
+        DropReason::Spoofed
+    );
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 3333), ([10, 0, 0, 255].into(), 80))),
+        DropReason::Martian
+    );
     assert_eq!(site.put(OUTSIDE, &ping(S, GATEWAY, 7)).verdict, Verdict::Local);
 }
 

@@ -4,7 +4,7 @@ use vswitch_nat::{DropReason, Verdict, Zone};
 
 use crate::{
     packets::{
-        dont_fragment, fragment, fragments, fragments_v6, icmp_kind, src, tcp_with, udp, udp_with, SYN,
+        SYN, dont_fragment, fragment, fragments, fragments_v6, icmp_kind, src, tcp_with, udp, udp_with,
     },
     site::*,
 };
@@ -25,7 +25,10 @@ fn put_all(site: &mut Site, zone: Zone, pieces: &[Vec<u8>]) -> Vec<Vec<u8>> {
 /// Offset in bytes and length of payload of each.
 fn shape(pieces: &[Vec<u8>]) -> Vec<(usize, usize)> {
     let place = |piece: &Vec<u8>| usize::from(u16::from_be_bytes([piece[6], piece[7]]) & 0x1fff) * 8;
-    pieces.iter().map(|piece| (place(piece), piece.len() - 20)).collect()
+    pieces
+        .iter()
+        .map(|piece| (place(piece), piece.len() - 20))
+        .collect()
 }
 
 fn payloads(pieces: &[Vec<u8>]) -> Vec<u8> {
@@ -146,7 +149,12 @@ fn n_fr_5_a_flood_of_first_fragments_costs_others_nothing() {
             piece[4..6].copy_from_slice(&round.to_be_bytes());
             let payload = piece[20..].to_vec();
             let place = u16::from_be_bytes([piece[6], piece[7]]);
-            *piece = fragment(piece, usize::from(place & 0x1fff) * 8, &payload, place & 0x2000 != 0);
+            *piece = fragment(
+                piece,
+                usize::from(place & 0x1fff) * 8,
+                &payload,
+                place & 0x2000 != 0,
+            );
         }
         assert_eq!(put_all(&mut site, INSIDE, &fragmented).len(), 3, "round {round}");
     }
@@ -196,7 +204,11 @@ fn n_fr_8_identifications_of_two_hosts_do_not_meet_outside() {
 #[test]
 fn n_fr_9_df_is_kept_where_all_pieces_had_it() {
     let mut site = Site::new();
-    let left = put_all(&mut site, INSIDE, &fragments(&dont_fragment(datagram()), &[600, 1200]));
+    let left = put_all(
+        &mut site,
+        INSIDE,
+        &fragments(&dont_fragment(datagram()), &[600, 1200]),
+    );
     assert!(left.iter().all(|piece| piece[6] & 0x40 != 0));
     let mut pieces = fragments(&dont_fragment(datagram()), &[600, 1200]);
     pieces[1] = fragments(&datagram(), &[600, 1200]).remove(1);

@@ -3,7 +3,7 @@
 use vswitch_nat::{Egress, HairpinSource, Verdict};
 
 use crate::{
-    packets::{hex, TCP, UDP},
+    packets::{TCP, UDP, hex},
     site::*,
 };
 
@@ -191,7 +191,10 @@ fn n_inv_2_every_vector_at_every_length() {
         let packet = hex(packet);
         for len in 0..packet.len() {
             let verdict = site.put(zone, &packet[..len]).verdict;
-            assert!(matches!(verdict, Verdict::Drop(_)), "{verdict:?} at {len} of {packet:02x?}");
+            assert!(
+                matches!(verdict, Verdict::Drop(_)),
+                "{verdict:?} at {len} of {packet:02x?}"
+            );
         }
     }
 }

@@ -4,7 +4,7 @@ use vswitch_nat::{DropReason, Filtering, HairpinSource, MappingId, PortMapping, 
 use vswitch_wire::IpProtocol;
 
 use crate::{
-    packets::{dst, ends, src, tcp, udp, with_ttl, ACK, ICMP, SYN, TCP, UDP},
+    packets::{ACK, ICMP, SYN, TCP, UDP, dst, ends, src, tcp, udp, with_ttl},
     site::*,
 };
 
@@ -13,12 +13,24 @@ fn n_dn_1_a_published_port_leads_inside_and_its_answers_out() {
     let mut site = Site::new();
     let id = site.publish(TCP, 8080, (B, 80));
     let client = (S, 3333);
-    assert_eq!(ends(&site.back(&tcp(client, (X, 8080), SYN, 1, 0))), (client, (B, 80)));
-    assert_eq!(ends(&site.out(&tcp((B, 80), client, SYN | ACK, 1, 2))), ((X, 8080), client));
+    assert_eq!(
+        ends(&site.back(&tcp(client, (X, 8080), SYN, 1, 0))),
+        (client, (B, 80))
+    );
+    assert_eq!(
+        ends(&site.out(&tcp((B, 80), client, SYN | ACK, 1, 2))),
+        ((X, 8080), client)
+    );
     assert_eq!(site.only().mapping, Some(id));
     // Not other ports, nor other protocols.
-    assert_eq!(site.refused(OUTSIDE, &tcp(client, (X, 8081), SYN, 1, 0)), DropReason::Unsolicited);
-    assert_eq!(site.refused(OUTSIDE, &udp(client, (X, 8080))), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &tcp(client, (X, 8081), SYN, 1, 0)),
+        DropReason::Unsolicited
+    );
+    assert_eq!(
+        site.refused(OUTSIDE, &udp(client, (X, 8080))),
+        DropReason::Unsolicited
+    );
 }
 
 #[test]
@@ -34,7 +46,10 @@ fn n_dn_1_of_one_external_address_only() {
         ..mapping(MappingId(1), TCP, 8080, (B, 80))
     };
     site.nat.publish(one).expect("a mapping");
-    assert_eq!(site.refused(OUTSIDE, &tcp((S, 1), (X, 8080), SYN, 1, 0)), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &tcp((S, 1), (X, 8080), SYN, 1, 0)),
+        DropReason::Unsolicited
+    );
     assert_eq!(ends(&site.back(&tcp((S, 1), (X2, 8080), SYN, 1, 0))).1, (B, 80));
     // The same port of the other address leads elsewhere.
     let other = PortMapping {
@@ -101,7 +116,10 @@ fn n_dn_4_what_would_be_turned_back_twice_is_dropped() {
 fn n_dn_4_nor_does_it_come_in_to_an_external_address() {
     let mut site = Site::new();
     site.publish(UDP, 8080, (X, 8081));
-    assert_eq!(site.refused(OUTSIDE, &udp((S, 1111), (X, 8080))), DropReason::Loop);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 1111), (X, 8080))),
+        DropReason::Loop
+    );
 }
 
 #[test]
@@ -172,7 +190,10 @@ fn n_dn_7_ranges_lead_port_by_port() {
         assert_eq!(ends(&answer).0, (X, 7000 + offset));
     }
     for port in [6999, 7010] {
-        assert_eq!(site.refused(OUTSIDE, &udp((S, 4000), (X, port))), DropReason::Unsolicited);
+        assert_eq!(
+            site.refused(OUTSIDE, &udp((S, 4000), (X, port))),
+            DropReason::Unsolicited
+        );
     }
 }
 
@@ -193,13 +214,31 @@ fn n_dn_7_what_cannot_be_published() {
         protocol: IpProtocol(ICMP),
         ..happy()
     };
-    let elsewhere = PortMapping { zone: OTHER, ..happy() };
-    assert!(matches!(site.nat.publish(range(0..=9, 53)), Err(PublishError::Ports { .. })));
-    assert!(matches!(site.nat.publish(range(7000..=7009, 65_530)), Err(PublishError::Ports { .. })));
-    assert!(matches!(site.nat.publish(range(7000..=7000, 0)), Err(PublishError::Ports { .. })));
-    assert!(matches!(site.nat.publish(versions), Err(PublishError::Versions { .. })));
+    let elsewhere = PortMapping {
+        zone: OTHER,
+        ..happy()
+    };
+    assert!(matches!(
+        site.nat.publish(range(0..=9, 53)),
+        Err(PublishError::Ports { .. })
+    ));
+    assert!(matches!(
+        site.nat.publish(range(7000..=7009, 65_530)),
+        Err(PublishError::Ports { .. })
+    ));
+    assert!(matches!(
+        site.nat.publish(range(7000..=7000, 0)),
+        Err(PublishError::Ports { .. })
+    ));
+    assert!(matches!(
+        site.nat.publish(versions),
+        Err(PublishError::Versions { .. })
+    ));
     assert!(matches!(site.nat.publish(ping), Err(PublishError::Protocol(_))));
-    assert!(matches!(site.nat.publish(elsewhere), Err(PublishError::UnknownZone(_))));
+    assert!(matches!(
+        site.nat.publish(elsewhere),
+        Err(PublishError::UnknownZone(_))
+    ));
     assert_eq!(site.nat.mappings().count(), 0);
     site.nat.publish(happy()).expect("what was happy");
     let taken = PortMapping {
@@ -207,7 +246,16 @@ fn n_dn_7_what_cannot_be_published() {
         ..range(6990..=7005, 53)
     };
     let refused = site.nat.publish(taken);
-    assert!(matches!(refused, Err(PublishError::Taken { port: 7000, holder: MappingId(1) })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(PublishError::Taken {
+                port: 7000,
+                holder: MappingId(1)
+            })
+        ),
+        "{refused:?}"
+    );
     // What was refused has reserved nothing.
     assert_eq!(site.external((A, 6990), (S, 53)), (X, 6990));
 }
@@ -218,11 +266,17 @@ fn n_dn_2_a_mapping_that_lets_everybody_in_lets_neighbours_in() {
     site.external((B, 5000), (S, 53));
     let seen = site.turn(&udp((A, 1111), (X, 5000)));
     assert_eq!(ends(&seen), ((X, 1111), (B, 5000)));
-    assert_eq!(ends(&site.turn(&udp((B, 5000), (X, 1111)))), ((X, 5000), (A, 1111)));
+    assert_eq!(
+        ends(&site.turn(&udp((B, 5000), (X, 1111)))),
+        ((X, 5000), (A, 1111))
+    );
     // And where it does not, the packet is the owner's.
     let mut site = Site::new();
     site.external((B, 5000), (S, 53));
-    assert_eq!(site.put(INSIDE, &udp((A, 1111), (X, 5000))).verdict, Verdict::Local);
+    assert_eq!(
+        site.put(INSIDE, &udp((A, 1111), (X, 5000))).verdict,
+        Verdict::Local
+    );
 }
 
 impl Site {

@@ -31,7 +31,10 @@ fn n_icq_1_of_icmpv6_too() {
         let packet = query(A6, S6, kind, 77);
         match kind {
             128 => assert_eq!(ends(&site.out(&packet)).0, (X6, 77), "type {kind}"),
-            _ => assert!(matches!(site.put(INSIDE, &packet).verdict, Verdict::Drop(_)), "type {kind}"),
+            _ => assert!(
+                matches!(site.put(INSIDE, &packet).verdict, Verdict::Drop(_)),
+                "type {kind}"
+            ),
         }
     }
 }
@@ -45,11 +48,21 @@ fn n_icq_1_only_the_inverse_type_with_the_identifier_answers() {
             let packet = query(S, X, other, 77);
             match other == answer {
                 true => assert_eq!(ends(&site.back(&packet)).1, (A, 77)),
-                false => assert_eq!(site.refused(OUTSIDE, &packet), DropReason::Unsolicited, "{ask} {other}"),
+                false => assert_eq!(
+                    site.refused(OUTSIDE, &packet),
+                    DropReason::Unsolicited,
+                    "{ask} {other}"
+                ),
             }
         }
-        assert_eq!(site.refused(OUTSIDE, &query(S, X, answer, 78)), DropReason::Unsolicited);
-        assert_eq!(site.refused(OUTSIDE, &query(S3, X, answer, 77)), DropReason::Unsolicited);
+        assert_eq!(
+            site.refused(OUTSIDE, &query(S, X, answer, 78)),
+            DropReason::Unsolicited
+        );
+        assert_eq!(
+            site.refused(OUTSIDE, &query(S3, X, answer, 77)),
+            DropReason::Unsolicited
+        );
     }
 }
 

@@ -5,7 +5,7 @@ use vswitch_nat::{DropReason, TcpPolicy, Verdict};
 use vswitch_wire::{Gso, GsoKind, Offload, PartialChecksum};
 
 use crate::{
-    packets::{ends, mended, tcp, tcp_with, transport, ACK, FIN, RST, SYN, TCP, URG},
+    packets::{ACK, FIN, RST, SYN, TCP, URG, ends, mended, tcp, tcp_with, transport},
     site::*,
 };
 
@@ -88,8 +88,14 @@ fn n_tcp_1_a_connection_that_outside_begins() {
     let mut site = Site::new();
     site.publish(TCP, 8080, (B, 80));
     let client = (S, 3333);
-    assert_eq!(ends(&site.back(&tcp(client, (X, 8080), SYN, 1, 0))), (client, (B, 80)));
-    assert_eq!(ends(&site.out(&tcp((B, 80), client, SYN | ACK, 9, 2))), ((X, 8080), client));
+    assert_eq!(
+        ends(&site.back(&tcp(client, (X, 8080), SYN, 1, 0))),
+        (client, (B, 80))
+    );
+    assert_eq!(
+        ends(&site.out(&tcp((B, 80), client, SYN | ACK, 9, 2))),
+        ((X, 8080), client)
+    );
     site.back(&tcp(client, (X, 8080), ACK, 2, 10));
     assert_eq!(site.state(), ("ESTABLISHED", 432_000));
 }
@@ -129,14 +135,20 @@ fn n_tcp_4_a_checksum_somebody_vouches_for_is_not_read() {
         data_valid: true,
         ..Offload::NONE
     };
-    assert_eq!(site.put_offloaded(INSIDE, &packet, &vouched).verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!(
+        site.put_offloaded(INSIDE, &packet, &vouched).verdict,
+        Verdict::Forward(OUTSIDE)
+    );
 }
 
 #[test]
 fn n_tcp_5_a_refused_syn_leaves_nothing() {
     let mut site = Site::new();
     site.out(&tcp(CLIENT, SERVER, SYN, 1000, 0));
-    assert_eq!(ends(&site.back(&tcp(SERVER, SHOWN, RST | ACK, 0, 1001))), (SERVER, CLIENT));
+    assert_eq!(
+        ends(&site.back(&tcp(SERVER, SHOWN, RST | ACK, 0, 1001))),
+        (SERVER, CLIENT)
+    );
     assert!(site.conns().is_empty());
     // Its port is another's at once.
     assert_eq!(ends(&site.out(&tcp((B, 7000), SERVER, SYN, 1, 0))).0, SHOWN);
@@ -413,7 +425,14 @@ fn n_win_3_what_is_far_behind_passes_and_changes_nothing() {
     let mut site = established();
     let before = site.only().remaining;
     site.advance(secs(1));
-    site.out(&tcp_with(CLIENT, SERVER, ACK, (1001u32.wrapping_sub(70_000), 5001), &[], b"old"));
+    site.out(&tcp_with(
+        CLIENT,
+        SERVER,
+        ACK,
+        (1001u32.wrapping_sub(70_000), 5001),
+        &[],
+        b"old",
+    ));
     let after = site.only();
     assert_eq!(after.state, Some("ESTABLISHED"));
     assert_eq!(after.remaining, before - secs(1), "nor its time");
@@ -428,7 +447,10 @@ fn n_win_5_liberal_lets_data_far_ahead_pass() {
     let mut site = Site::with(|config| config.tcp = liberal);
     site.connect(CLIENT, SERVER);
     site.out(&tcp_with(CLIENT, SERVER, ACK, (100_000_000, 5001), &[], b"data"));
-    assert_eq!(site.refused(OUTSIDE, &tcp(SERVER, SHOWN, RST, 1, 0)), DropReason::Invalid);
+    assert_eq!(
+        site.refused(OUTSIDE, &tcp(SERVER, SHOWN, RST, 1, 0)),
+        DropReason::Invalid
+    );
 }
 
 #[test]
@@ -436,7 +458,10 @@ fn n_win_7_a_super_frame_counts_whole_and_padding_does_not() {
     let mut site = established();
     let frame = tcp_with(CLIENT, SERVER, ACK, (1001, 5001), &[], &[0; 4200]);
     let offload = Offload {
-        checksum: Some(PartialChecksum { start: 20, offset: 16 }),
+        checksum: Some(PartialChecksum {
+            start: 20,
+            offset: 16,
+        }),
         gso: Some(Gso {
             kind: GsoKind::TcpV4,
             ecn: false,
@@ -445,7 +470,10 @@ fn n_win_7_a_super_frame_counts_whole_and_padding_does_not() {
         }),
         data_valid: false,
     };
-    assert_eq!(site.put_offloaded(INSIDE, &frame, &offload).verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!(
+        site.put_offloaded(INSIDE, &frame, &offload).verdict,
+        Verdict::Forward(OUTSIDE)
+    );
     site.back(&tcp(SERVER, SHOWN, ACK, 5001, 5201));
 
     let mut site = established();

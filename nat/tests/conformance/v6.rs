@@ -4,8 +4,8 @@ use vswitch_nat::{DropReason, Egress, Network, PrefixPair, PrefixPairError, Verd
 
 use crate::{
     packets::{
-        dst, ends, error, ping, pong, quoted, raw, src, tcp, transport, ttl, udp, with_ttl, ACK, ICMPV6, SYN,
-        TCP, UDP,
+        ACK, ICMPV6, SYN, TCP, UDP, dst, ends, error, ping, pong, quoted, raw, src, tcp, transport, ttl, udp,
+        with_ttl,
     },
     site::*,
 };
@@ -58,7 +58,10 @@ fn n_v6_1_esp_is_a_session_without_ports() {
     let mut site = Site::new();
     assert_eq!(src(&site.out(&raw(A6, S6, 50, &[7; 16]))), X6);
     assert_eq!(dst(&site.back(&raw(S6, X6, 50, &[8; 16]))), A6);
-    assert_eq!(site.refused(INSIDE, &raw(B6, S6, 50, &[7; 16])), DropReason::Untranslatable);
+    assert_eq!(
+        site.refused(INSIDE, &raw(B6, S6, 50, &[7; 16])),
+        DropReason::Untranslatable
+    );
 }
 
 #[test]
@@ -67,7 +70,10 @@ fn n_v6_1_ports_hairpin_and_published_ports_as_with_ipv4() {
     assert_eq!(site.external((A6, 5000), (S6, 53)), (X6, 5000));
     assert_ne!(site.external((B6, 5000), (S6, 53)), (X6, 5000));
     site.publish(TCP, 8080, (B6, 80));
-    assert_eq!(ends(&site.back(&tcp((S6, 3333), (X6, 8080), SYN, 1, 0))).1, (B6, 80));
+    assert_eq!(
+        ends(&site.back(&tcp((S6, 3333), (X6, 8080), SYN, 1, 0))).1,
+        (B6, 80)
+    );
     let syn = site.turn(&tcp((A6, 1111), (X6, 8080), SYN, 1, 0));
     assert_eq!(ends(&syn), ((X6, 1111), (B6, 80)));
     let answer = site.turn(&tcp((B6, 80), (X6, 1111), SYN | ACK, 1, 2));
@@ -109,14 +115,26 @@ fn n_v6_2_hops_are_taken() {
 fn n_v6_3_what_has_no_global_scope_does_not_cross() {
     let mut site = Site::new();
     site.publish(UDP, 5353, (B6, 53));
-    for special in ["fe80::1", "febf::1", "ff02::1", "ff0e::1", "::", "::1", "::ffff:10.0.0.2"] {
+    for special in [
+        "fe80::1",
+        "febf::1",
+        "ff02::1",
+        "ff0e::1",
+        "::",
+        "::1",
+        "::ffff:10.0.0.2",
+    ] {
         let special = special.parse().expect("an address");
         for (zone, packet) in [
             (INSIDE, udp((special, 5000), (S6, 53))),
             (INSIDE, udp((A6, 5000), (special, 53))),
             (OUTSIDE, udp((special, 4000), (X6, 5353))),
         ] {
-            assert_eq!(site.refused(zone, &packet), DropReason::Martian, "{special} in {zone}");
+            assert_eq!(
+                site.refused(zone, &packet),
+                DropReason::Martian,
+                "{special} in {zone}"
+            );
         }
     }
 }
@@ -129,7 +147,10 @@ fn ip(text: &str) -> std::net::IpAddr {
 }
 
 fn pair(internal: &str, external: &str) -> Result<PrefixPair, PrefixPairError> {
-    PrefixPair::new(internal.parse().expect("a prefix"), external.parse().expect("a prefix"))
+    PrefixPair::new(
+        internal.parse().expect("a prefix"),
+        external.parse().expect("a prefix"),
+    )
 }
 
 /// A site whose network has its prefix translated.
@@ -148,10 +169,18 @@ fn prefixed() -> Site {
 fn n_v6_4_a_prefix_is_replaced_without_state_and_checksums_stay() {
     let mut site = prefixed();
     let (inside, shown) = (ip("fd01:203:405:1::1234"), ip("2001:db8:1:d550::1234"));
-    for packet in [udp((inside, 5000), (S6, 53)), tcp((inside, 5000), (S6, 80), ACK, 7, 7), ping(inside, S6, 7)] {
+    for packet in [
+        udp((inside, 5000), (S6, 53)),
+        tcp((inside, 5000), (S6, 80), ACK, 7, 7),
+        ping(inside, S6, 7),
+    ] {
         let left = site.out(&packet);
         assert_eq!((src(&left), dst(&left)), (shown, S6));
-        assert_eq!(transport(&left), transport(&packet), "not a bit of it, the checksum neither");
+        assert_eq!(
+            transport(&left),
+            transport(&packet),
+            "not a bit of it, the checksum neither"
+        );
         assert_eq!(ttl(&left), 63);
     }
     let answer = udp((S6, 53), (shown, 5000));
@@ -188,10 +217,16 @@ fn n_v6_4_errors_have_their_quoted_packet_translated_too() {
 #[test]
 fn n_v6_4_spoofed_sources_and_last_hops_are_refused() {
     let mut site = prefixed();
-    assert_eq!(site.refused(INSIDE, &udp((A6, 5000), (S6, 53))), DropReason::Spoofed);
+    assert_eq!(
+        site.refused(INSIDE, &udp((A6, 5000), (S6, 53))),
+        DropReason::Spoofed
+    );
     let inside = ip("fd01:203:405:1::1234");
     let shown = ip("2001:db8:1:d550::1234");
-    assert_eq!(site.refused(OUTSIDE, &udp((inside, 5000), (shown, 53))), DropReason::Spoofed);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((inside, 5000), (shown, 53))),
+        DropReason::Spoofed
+    );
     let (reason, _) = site.refused_aloud(INSIDE, &with_ttl(udp((inside, 5000), (S6, 53)), 1));
     assert_eq!(reason, DropReason::TimeExceeded);
     // The subnet that has no counterpart.
@@ -209,12 +244,18 @@ fn n_v6_4_ipv4_of_that_network_is_masqueraded() {
 
 #[test]
 fn n_v6_4_pairs_that_cannot_be() {
-    assert!(matches!(pair(INTERNAL, "2001:db8:1::/56"), Err(PrefixPairError::Lengths(..))));
+    assert!(matches!(
+        pair(INTERNAL, "2001:db8:1::/56"),
+        Err(PrefixPairError::Lengths(..))
+    ));
     assert!(matches!(
         pair("fd01:203:405:ffff::/64", "2001:db8:1:1::/64"),
         Err(PrefixPairError::SubnetFfff(_))
     ));
-    assert!(matches!(pair("fd01::/120", "2001:db8::/120"), Err(PrefixPairError::TooLong(_))));
+    assert!(matches!(
+        pair("fd01::/120", "2001:db8::/120"),
+        Err(PrefixPairError::TooLong(_))
+    ));
 }
 
 #[test]
