@@ -272,10 +272,6 @@ impl Nat {
                     _ => return Ok(Decision::Local),
                 },
             };
-        // It must not come back here once more (N-DN-4).
-        if self.is_external(&target.address) {
-            return Err(DropReason::Loop);
-        }
         let is_masqueraded = self
             .network(zone)
             .is_some_and(|inside| !matches!(inside.network.egress, Egress::Routed { .. }));
@@ -423,9 +419,14 @@ impl Nat {
     fn target(&self, number: u32, port: u16, tuple: &Tuple) -> Result<Endpoint, DropReason> {
         let publication = self.publications.get(number).ok_or(DropReason::Unsolicited)?;
         let mapping = &publication.mapping;
+        let address = Address::from(mapping.target);
+        // It must not come back here once more (N-DN-4).
+        if self.is_external(&address) {
+            return Err(DropReason::Loop);
+        }
         Ok(Endpoint {
             zone: mapping.zone,
-            address: mapping.target.into(),
+            address,
             port,
             protocol: tuple.protocol,
         })
