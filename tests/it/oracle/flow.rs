@@ -1,0 +1,154 @@
+//! A conversation through the router, as its two parties see it.
+
+use std::net::IpAddr;
+
+use vswitch_wire::IpVersion;
+
+use super::{
+    compare::Layout,
+    packet::Ends,
+    plan::{self, Side},
+    tcp::TcpModel,
+};
+
+/// Who of a conversation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Party {
+    Client = 0,
+    Server = 1,
+}
+
+impl Party {
+    pub(super) const fn opposite(self) -> Self {
+        match self {
+            Self::Client => Self::Server,
+            Self::Server => Self::Client,
+        }
+    }
+}
+
+/// An address and a port, or the identifier of a query.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct End {
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+}
+
+/// Where the parties of a conversation are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// Inside, calling outside by a router that hides it.
+    Outbound,
+    /// Outside, calling a published port.
+    Published,
+    /// Both inside, by a published port.
+    Hairpin,
+}
+
+/// A conversation. What the server sees of the client each router chooses for itself.
+#[derive(Debug, Clone)]
+pub(super) struct Flow {
+    pub(super) protocol: u8,
+    pub(super) way: Way,
+    pub(super) client: End,
+    /// As the client sees it.
+    pub(super) server: End,
+    /// As it is.
+    pub(super) target: End,
+    /// As whom the server sees the client.
+    pub(super) alias: IpAddr,
+    /// The client's port as the server sees it: the kernel's choice, and ours.
+    pub(super) external: [u16; 2],
+    /// What each party last received, of each router.
+    pub(super) received: [Option<[Vec<u8>; 2]>; 2],
+    pub(super) tcp: TcpModel,
+    /// The routers have parted over it on purpose.
+    pub(super) is_burnt: bool,
+}
+
+impl Flow {
+    pub(super) fn new(protocol: u8, way: Way, client: End, server: End, target: End) -> Self {
+        let version = version(client.address);
+        let alias = match way {
+            Way::Outbound => plan::router(Side::Outside, version),
+            Way::Published => client.address,
+            Way::Hairpin => plan::router(Side::Inside, version),
+        };
+        Self {
+            protocol,
+            way,
+            client,
+            server,
+            target,
+            alias,
+            external: [client.port; 2],
+            received: [None, None],
+            tcp: TcpModel::default(),
+            is_burnt: false,
+        }
+    }
+
+    pub(super) fn version(&self) -> IpVersion {
+        version(self.client.address)
+    }
+
+    /// Where a party is.
+    pub(super) fn side(&self, party: Party) -> Side {
+        match (self.way, party) {
+            (Way::Outbound, Party::Server) | (Way::Published, Party::Client) => Side::Outside,
+            _ => Side::Inside,
+        }
+    }
+
+    /// How a party addresses its packets, for each router.
+    pub(super) fn ends(&self, from: Party) -> [Ends; 2] {
+        self.external.map(|external| match from {
+            Party::Client => Ends {
+                src: self.client.address,
+                dst: self.server.address,
+                src_port: self.client.port,
+                dst_port: self.server.port,
+            },
+            Party::Server => Ends {
+                src: self.target.address,
+                dst: self.alias,
+                src_port: self.target.port,
+                dst_port: external,
+            },
+        })
+    }
+
+    /// Notes what the other party received.
+    pub(super) fn learn(&mut self, from: Party, packets: [&[u8]; 2]) {
+        let layouts = packets.map(Layout::of);
+        if layouts.iter().flatten().any(|layout| layout.fragment.is_none()) {
+            self.received[from.opposite() as usize] = Some(packets.map(<[u8]>::to_vec));
+        }
+        if from == Party::Server {
+            return;
+        }
+        for (external, packet) in self.external.iter_mut().zip(packets) {
+            if let Some(port) = source_port(packet, self.protocol) {
+                *external = port;
+            }
+        }
+    }
+}
+
+/// The source port, or the identifier of a query that asks.
+fn source_port(packet: &[u8], protocol: u8) -> Option<u16> {
+    let layout = Layout::of(packet).filter(|layout| layout.protocol == protocol)?;
+    if layout.fragment.is_some_and(|(offset, _)| offset != 0) {
+        return None;
+    }
+    let at = match protocol {
+        6 | 17 | 132 => layout.transport,
+        1 | 58 => layout.transport + 4,
+        _ => return None,
+    };
+    super::compare::word(packet, at)
+}
+
+pub(super) fn version(address: IpAddr) -> IpVersion {
+    if address.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 }
+}

@@ -1,0 +1,264 @@
+//! One packet after the other through both routers, and what the comparison says.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt::Write as _,
+    io,
+    path::PathBuf,
+};
+
+use super::{
+    account::{self, Capture},
+    compare::{joined, unify},
+    errors,
+    plan::Side,
+    router::{Entry, Passage, Router},
+    rows::{Aftermath, Case, Row},
+    world::{Step, World},
+};
+
+/// A comparison of two routers.
+pub(super) struct Run<'a> {
+    pub(super) kernel: &'a mut dyn Router,
+    pub(super) ours: &'a mut dyn Router,
+    /// The differences that are accepted.
+    pub(super) rows: &'static [Row],
+    pub(super) seed: u64,
+    pub(super) packets: usize,
+    pub(super) capture: PathBuf,
+}
+
+/// What was found.
+pub(super) struct Report {
+    /// Packets sent to each router, and those of them that came out again.
+    pub(super) packets: usize,
+    pub(super) forwarded: usize,
+    /// How often each row was needed, in the order of the rows.
+    pub(super) accepted: Vec<usize>,
+    /// Accounts of what nothing explains, by what they have in common.
+    pub(super) unexplained: BTreeMap<String, Finding>,
+    /// Connections that were compared.
+    pub(super) entries: usize,
+}
+
+/// A kind of difference.
+pub(super) struct Finding {
+    pub(super) count: usize,
+    /// The first one, in full.
+    pub(super) account: String,
+}
+
+impl Run<'_> {
+    /// Runs it.
+    pub(super) fn report(mut self) -> io::Result<Report> {
+        let mut report = Report {
+            packets: 0,
+            forwarded: 0,
+            accepted: vec![0; self.rows.len()],
+            unexplained: BTreeMap::new(),
+            entries: 0,
+        };
+        let mut capture = Capture::new();
+        let mut epoch = 0;
+        while report.packets < self.packets {
+            epoch += 1;
+            self.kernel.flush()?;
+            self.ours.flush()?;
+            self.epoch(epoch, &mut report, &mut capture)?;
+        }
+        if !report.unexplained.is_empty() {
+            capture.save(&self.capture)?;
+        }
+        Ok(report)
+    }
+
+    /// Packets between two flushes.
+    fn epoch(&mut self, epoch: u64, report: &mut Report, capture: &mut Capture) -> io::Result<()> {
+        let mut world = World::new(self.seed.wrapping_mul(0x1_0000_0001).wrapping_add(epoch));
+        let mut history = VecDeque::new();
+        for _ in 0..EPOCH {
+            for step in world.next() {
+                // A conversation may be burnt amid a datagram's pieces; they are sent all the same.
+                let kernel = self.kernel.pass(step.side, &step.packets[0])?;
+                let ours = self.ours.pass(step.side, &step.packets[1])?;
+                let [sent_kernel, sent_ours] = step.packets.each_ref().map(Vec::as_slice);
+                capture.add(step.side, [sent_kernel, sent_ours], [&kernel, &ours]);
+                report.packets += 1;
+                report.forwarded += usize::from(!kernel.outputs.is_empty());
+                let line = line(report.packets, &step, &kernel, &ours);
+                history.push_back((step.flow, line));
+                if history.len() > HISTORY {
+                    history.pop_front();
+                }
+                if self.judge(&step, [&kernel, &ours], report, &history, &world) == Aftermath::Burns {
+                    if let Some(index) = step.flow {
+                        world.flows[index].is_burnt = true;
+                    }
+                } else {
+                    world.learn(&step, [&kernel.outputs, &ours.outputs]);
+                }
+            }
+        }
+        self.compare_tables(&world, report)
+    }
+
+    /// Whether the routers did the same, or differ as they may.
+    fn judge(
+        &self,
+        step: &Step,
+        [kernel, ours]: [&Passage; 2],
+        report: &mut Report,
+        history: &VecDeque<(Option<usize>, String)>,
+        world: &World,
+    ) -> Aftermath {
+        let input_is_error = errors::is_error(&step.packets[1]);
+        let outputs = unify(&kernel.outputs, &ours.outputs, input_is_error);
+        let is_same = outputs[0] == outputs[1]
+            || outputs[0].len() > 1 && joined(&outputs[0]).is_some() && joined(&outputs[0]) == joined(&outputs[1]);
+        if is_same {
+            return Aftermath::None;
+        }
+        let case = Case {
+            step,
+            kernel: &outputs[0],
+            ours: &outputs[1],
+            reason: ours.reason,
+        };
+        if step.flow.is_some_and(|index| world.flows[index].is_burnt) {
+            return Aftermath::Burns;
+        }
+        if let Some(index) = self.rows.iter().position(|row| (row.matches)(&case)) {
+            report.accepted[index] += 1;
+            return self.rows[index].aftermath;
+        }
+        let signature = signature(&case);
+        let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
+            count: 0,
+            account: account(step, &case, history),
+        });
+        finding.count += 1;
+        Aftermath::Burns
+    }
+
+    /// Compares what both remember of conversations that have not parted.
+    fn compare_tables(&mut self, world: &World, report: &mut Report) -> io::Result<()> {
+        let mut tables = [self.kernel.entries()?, self.ours.entries()?];
+        for table in &mut tables {
+            table.retain(|entry| {
+                let mut flows = world.flows.iter().filter(|flow| is_of(entry, flow));
+                flows.next().is_some_and(|flow| !flow.is_burnt) && flows.next().is_none()
+            });
+            for entry in table.iter_mut() {
+                // The clocks differ, so what depends on two seconds does (N-FLT-6).
+                if entry.protocol == 17 {
+                    (entry.is_assured, entry.timer) = (false, 0);
+                }
+            }
+            table.sort();
+        }
+        let [kernel, ours] = tables;
+        report.entries += kernel.len();
+        for (mine, others, whose) in [(&kernel, &ours, "kernel"), (&ours, &kernel, "ours")] {
+            for entry in mine.iter().filter(|entry| !others.contains(entry)) {
+                let other = others.iter().find(|other| key(other) == key(entry));
+                if other.is_some() && whose == "ours" {
+                    continue;
+                }
+                let counterpart = other.map_or_else(|| "nothing".to_owned(), Entry::to_string);
+                let signature = format!("table: {whose} {}", difference(entry, other));
+                let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
+                    count: 0,
+                    account: format!("in the table of {whose}: {entry}\nbeside it: {counterpart}\nafter packet {}\n", report.packets),
+                });
+                finding.count += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn key(entry: &Entry) -> impl PartialEq {
+    (entry.protocol, entry.src, entry.dst, entry.src_port, entry.dst_port)
+}
+
+fn is_of(entry: &Entry, flow: &super::flow::Flow) -> bool {
+    entry.protocol == flow.protocol
+        && entry.src == flow.client.address
+        && entry.src_port == flow.client.port
+        && entry.dst == flow.server.address
+        && (entry.dst_port == flow.server.port)
+}
+
+fn difference(entry: &Entry, other: Option<&Entry>) -> String {
+    let text = |entry: &Entry| {
+        let state = entry.state.as_deref().unwrap_or("-");
+        format!(
+            "{} {state} replied={} assured={} timer={}",
+            entry.protocol, entry.is_replied, entry.is_assured, entry.timer
+        )
+    };
+    format!("{} / {}", text(entry), other.map_or_else(|| "-".to_owned(), text))
+}
+
+/// What differences of one kind have in common.
+fn signature(case: &Case<'_>) -> String {
+    let kind = |outputs: &[(Side, Vec<u8>)]| {
+        let kinds: Vec<String> = outputs
+            .iter()
+            .map(|(side, packet)| match (errors::is_error(packet), errors::is_error(case.packet())) {
+                (true, false) => format!("complains {side:?}"),
+                _ => format!("forwards {side:?}"),
+            })
+            .collect();
+        if kinds.is_empty() { "drops".to_owned() } else { kinds.join("+") }
+    };
+    let protocol = case.packet().first().map_or(0, |byte| byte >> 4);
+    let layout = super::compare::Layout::of(case.packet());
+    let reason = case.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    format!(
+        "{} from {:?}, v{protocol} P{}: kernel {}, we {}{reason}",
+        case.step.what,
+        case.step.side,
+        layout.map_or(0, |layout| layout.protocol),
+        kind(case.kernel),
+        kind(case.ours),
+    )
+}
+
+fn line(number: usize, step: &Step, kernel: &Passage, ours: &Passage) -> String {
+    let mut text = format!("{number} {:?} {}: {}", step.side, step.what, account::packet(&step.packets[0]));
+    let _ = write!(text, "\n      kernel: {}", account::passage(kernel));
+    let _ = write!(text, "\n      ours:   {}", account::passage(ours));
+    text
+}
+
+/// All that is needed to understand a difference.
+fn account(step: &Step, case: &Case<'_>, history: &VecDeque<(Option<usize>, String)>) -> String {
+    let mut text = String::new();
+    let conversation: Vec<&String> = history
+        .iter()
+        .filter(|(flow, _)| *flow == step.flow)
+        .map(|(_, line)| line)
+        .collect();
+    for line in &conversation[conversation.len().saturating_sub(CONVERSATION)..] {
+        let _ = writeln!(text, "  {line}");
+    }
+    for (name, packet) in [("in, kernel", &step.packets[0]), ("in, ours  ", &step.packets[1])] {
+        let _ = writeln!(text, "  {name} {}", account::hex(packet));
+    }
+    for (name, outputs) in [("out, kernel", case.kernel), ("out, ours  ", case.ours)] {
+        for (side, packet) in outputs {
+            let _ = writeln!(text, "  {name} {side:?} {}", account::hex(packet));
+        }
+    }
+    text
+}
+
+/// Steps between two flushes: few enough that no timer ends.
+const EPOCH: usize = 600;
+
+/// Lines that are kept for accounts.
+const HISTORY: usize = 4000;
+
+/// Lines of a conversation in an account.
+const CONVERSATION: usize = 14;
