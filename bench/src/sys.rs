@@ -13,7 +13,10 @@ use libc::{c_int, sockaddr_ll, socklen_t};
 
 /// The system's allocator, counting what it gives. A bench installs it as `#[global_allocator]`.
 #[derive(Debug)]
-pub struct CountingAllocator(AtomicU64);
+pub struct CountingAllocator {
+    allocations: AtomicU64,
+    held: AtomicU64,
+}
 
 impl CountingAllocator {
     /// An allocator that has given nothing yet.
@@ -22,14 +25,22 @@ impl CountingAllocator {
         reason = "a global allocator is made in a constant"
     )]
     pub const fn new() -> Self {
-        Self(AtomicU64::new(0))
+        Self {
+            allocations: AtomicU64::new(0),
+            held: AtomicU64::new(0),
+        }
     }
 
     /// How many allocations `work` makes, on all threads.
     pub fn count(&self, work: impl FnOnce()) -> u64 {
-        let before = self.0.load(Ordering::Relaxed);
+        let before = self.allocations.load(Ordering::Relaxed);
         work();
-        self.0.load(Ordering::Relaxed) - before
+        self.allocations.load(Ordering::Relaxed) - before
+    }
+
+    /// Bytes that were given and not taken back.
+    pub fn held(&self) -> u64 {
+        self.held.load(Ordering::Relaxed)
     }
 }
 
@@ -37,12 +48,14 @@ impl CountingAllocator {
 // have default implementations over `alloc`.
 unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.allocations.fetch_add(1, Ordering::Relaxed);
+        self.held.fetch_add(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        self.held.fetch_sub(layout.size() as u64, Ordering::Relaxed);
         // SAFETY: the caller's promise is passed on.
         unsafe { System.dealloc(pointer, layout) }
     }

@@ -7,26 +7,32 @@
 #![forbid(unsafe_code)]
 
 mod config;
+mod conntrack;
+mod external;
 mod forward;
 mod fragments;
+mod hosts;
 mod icmp_error;
 mod listing;
 mod nat;
 mod network;
 mod npt;
 mod packet;
+mod publications;
+mod random;
 mod rewrite;
 mod sctp;
 mod tcp;
 mod time;
 mod timeouts;
+mod transport;
 mod tuple;
 mod verdict;
 
 pub use config::{Config, Eviction, Filtering, HairpinSource, Limits, Mapping, PortChoice, Unsolicited};
 pub use fragments::FragmentLimits;
 pub use listing::{ConnView, Event, Traffic};
-pub use nat::Nat;
+pub use nat::{Nat, packet_len};
 pub use network::{AddNetworkError, Egress, MappingId, Network, Outside, PortMapping, PublishError};
 pub use npt::{PrefixPair, PrefixPairError};
 pub use tcp::{TcpPolicy, TcpState};

@@ -1,12 +1,26 @@
-//! The engine as a whole: a packet's way through it.
+//! The engine as a whole.
 
-use std::{ops::RangeInclusive, time::Instant};
+mod commands;
+mod decide;
+mod deliver;
+mod path;
+mod room;
 
-use vswitch_wire::{IpProtocol, Offload};
+use std::{collections::VecDeque, net::IpAddr, time::Instant};
+
+use ipnet::IpNet;
+use vswitch_wire::Offload;
 
 use crate::{
-    AddNetworkError, Config, ConnView, Counters, DropReason, Event, MappingId, Network, Output, Outside,
-    PortMapping, PublishError, Timeouts, Tuple, Verdict, Zone,
+    Address, Config, ConnView, Counters, Event, Network, Output, Outside, Tuple, Verdict, Zone,
+    conntrack::{Conn, ConnId, Table, Tracker},
+    external::External,
+    forward::{ErrorLimits, Identifications},
+    fragments::Fragments,
+    hosts::Hosts,
+    publications::Publications,
+    random::Random,
+    time::{Clock, Ticks},
 };
 
 /// A NAT engine for any number of networks and one outside.
@@ -17,20 +31,85 @@ use crate::{
 /// no harm.
 #[derive(Debug)]
 pub struct Nat {
+    clock: Clock,
+    config: Config,
+    table: Table,
+    hosts: Hosts,
+    external: External,
+    publications: Publications,
+    /// By number; the outside has none.
+    networks: Vec<Option<Inside>>,
+    outside: Exterior,
+    fragments: Fragments,
+    errors: ErrorLimits,
+    identifications: Identifications,
+    random: Random,
+    /// Connections of a lease to a remote address, where a filter asks for that.
+    contacts: hashbrown::HashMap<(u32, Address), u32, foldhash::quality::FixedState>,
+    /// Where the search for connections to give up goes on.
+    sweep: u32,
+    /// What an ICMP error is made in.
+    reply: Vec<u8>,
+    events: Events,
     counters: Counters,
+}
+
+/// A network with what belongs to it.
+#[derive(Debug)]
+struct Inside {
+    network: Network,
+    /// Connections.
+    count: usize,
+    gateway_v4: Option<Address>,
+    gateway_v6: Option<Address>,
+}
+
+/// The outside, as packets are compared with it.
+#[derive(Debug, Default)]
+struct Exterior {
+    addresses: Vec<Address>,
+    prefixes: Vec<IpNet>,
+    mtu: u16,
+}
+
+/// What happened and was not told yet.
+#[derive(Debug, Default)]
+struct Events {
+    wanted: bool,
+    queue: VecDeque<Event>,
 }
 
 impl Nat {
     /// An engine without networks.
     pub fn new(now: Instant, config: Config) -> Self {
-        let _ = (now, config);
+        let mut random = Random::new(config.seed);
+        let mut key = || u64::from(random.below(u32::MAX)) << 32 | u64::from(random.below(u32::MAX));
         Self {
+            clock: Clock::new(now),
+            table: Table::new(config.limits.connections, key()),
+            hosts: Hosts::new(key()),
+            external: External::new(config.mapping, config.port_choice, config.ports.clone(), key()),
+            publications: Publications::default(),
+            networks: Vec::new(),
+            outside: Exterior {
+                mtu: DEFAULT_MTU,
+                ..Exterior::default()
+            },
+            fragments: Fragments::new(config.fragments),
+            errors: ErrorLimits::new(),
+            identifications: Identifications::new(key()),
+            contacts: hashbrown::HashMap::with_hasher(foldhash::quality::FixedState::with_seed(key())),
+            random: Random::new(key()),
+            sweep: 0,
+            reply: Vec::with_capacity(REPLY_CAPACITY),
+            events: Events::default(),
             counters: Counters::default(),
+            config,
         }
     }
 
     /// Takes an IP packet that comes from `zone`, from its IP header on, and rewrites it in place. `offload` counts from the packet's
-    /// first byte; a forwarded packet keeps it.
+    /// first byte; a forwarded packet keeps it. Bytes beyond the packet's length are padding: send [`packet_len`] bytes.
     pub fn handle_packet(
         &mut self,
         now: Instant,
@@ -39,117 +118,196 @@ impl Nat {
         offload: &Offload,
         out: &mut impl Output,
     ) -> Verdict {
-        let _ = (now, zone, packet, offload, out);
-        Verdict::Drop(DropReason::NoRoute)
+        let verdict = self
+            .take(now, zone, (packet, offload), out)
+            .unwrap_or_else(Verdict::Drop);
+        match verdict {
+            Verdict::Consumed => {}
+            Verdict::Drop(reason) => self.counters.count(reason),
+            Verdict::Forward(_) => self.counters.forwarded += 1,
+            Verdict::Local => self.counters.local += 1,
+        }
+        verdict
+    }
+
+    /// Reads what [`handle_packet`](Self::handle_packet) will read of its tables for these packets of one zone, so that they
+    /// wait for memory together rather than one after another. For batches; changes nothing.
+    pub fn look_ahead<'p>(&self, zone: Zone, packets: impl Iterator<Item = &'p [u8]>) {
+        let touched = packets.map(|bytes| self.touch(zone, bytes));
+        std::hint::black_box(touched.fold(0u8, u8::wrapping_add));
     }
 
     /// The time by which [`handle_timeout`](Self::handle_timeout) wants to be called.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        let sweep = self.is_crowded().then(|| self.clock.now().plus(1));
+        let ticks = self.table.next_look().into_iter().chain(sweep).min();
+        let look = ticks.map(|ticks| self.clock.instant(ticks));
+        look.into_iter().chain(self.fragments.poll_timeout()).min()
     }
 
     /// Removes what is over at `now`; bounded work, so it may want to be called again at once.
     pub fn handle_timeout(&mut self, now: Instant) {
-        let _ = now;
+        let ticks = self.clock.advance(now);
+        self.fragments.handle_timeout(now);
+        let mut budget = EXPIRY_BUDGET;
+        while let Some(id) = self.table.poll_expired(ticks, &mut budget) {
+            self.counters.expired += 1;
+            self.remove_conn(id);
+        }
+        self.thin_out();
     }
 
     /// The next event, if they are wanted.
     pub fn poll_event(&mut self) -> Option<Event> {
-        None
+        self.events.queue.pop_front()
     }
 
     /// Begins or ends to note events (N-TBL-7).
     pub fn set_events(&mut self, wanted: bool) {
-        let _ = wanted;
-    }
-
-    /// Adds a network.
-    ///
-    /// # Errors
-    ///
-    /// See [`AddNetworkError`].
-    pub fn add_network(&mut self, network: Network) -> Result<(), AddNetworkError> {
-        let _ = network;
-        Ok(())
-    }
-
-    /// Removes a network with its connections and published ports.
-    pub fn remove_network(&mut self, now: Instant, zone: Zone) {
-        let _ = (now, zone);
-    }
-
-    /// Says what is outside, from now on. Connections by an address that goes are removed.
-    pub fn set_outside(&mut self, now: Instant, outside: Outside) {
-        let _ = (now, outside);
-    }
-
-    /// Changes how long connections live; each takes it over with its next packet.
-    pub fn set_timeouts(&mut self, timeouts: Timeouts) {
-        let _ = timeouts;
-    }
-
-    /// Publishes ports.
-    ///
-    /// # Errors
-    ///
-    /// See [`PublishError`].
-    pub fn publish(&mut self, mapping: PortMapping) -> Result<(), PublishError> {
-        let _ = mapping;
-        Ok(())
-    }
-
-    /// Takes a mapping out of service with its connections (N-DN-5); `false` if it is not there.
-    pub fn unpublish(&mut self, now: Instant, id: MappingId) -> bool {
-        let _ = (now, id);
-        false
-    }
-
-    /// Keeps ports of all external addresses for others, such as the host's sockets (N-PORT-7).
-    pub fn reserve(&mut self, protocol: IpProtocol, ports: RangeInclusive<u16>) {
-        let _ = (protocol, ports);
-    }
-
-    /// Gives reserved ports back.
-    pub fn release(&mut self, protocol: IpProtocol, ports: RangeInclusive<u16>) {
-        let _ = (protocol, ports);
-    }
-
-    /// Removes the connections of an inside address; how many.
-    pub fn flush_host(&mut self, now: Instant, zone: Zone, host: std::net::IpAddr) -> usize {
-        let _ = (now, zone, host);
-        0
-    }
-
-    /// Removes the connection that has this tuple in one of its directions.
-    pub fn remove(&mut self, now: Instant, tuple: &Tuple) -> bool {
-        let _ = (now, tuple);
-        false
-    }
-
-    /// Removes all connections; how many.
-    pub fn flush(&mut self, now: Instant) -> usize {
-        let _ = now;
-        0
-    }
-
-    /// Every connection.
-    pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnView> + '_ {
-        let _ = now;
-        std::iter::empty()
-    }
-
-    /// Every published port.
-    pub fn mappings(&self) -> impl Iterator<Item = &PortMapping> {
-        std::iter::empty()
-    }
-
-    /// Every network.
-    pub fn networks(&self) -> impl Iterator<Item = &Network> {
-        std::iter::empty()
+        self.events.wanted = wanted;
+        if !wanted {
+            self.events.queue = VecDeque::new();
+        }
     }
 
     /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
+
+    /// Every connection that is not over.
+    pub fn connections(&self, now: Instant) -> impl Iterator<Item = ConnView> + '_ {
+        let mut clock = self.clock;
+        let now = clock.advance(now);
+        let live = self.table.iter().filter(move |(_, conn)| conn.deadline > now);
+        live.map(move |(id, conn)| self.view(id, conn, now))
+    }
+
+    /// The connection that has this tuple in one of its directions.
+    pub fn connection(&self, now: Instant, tuple: &Tuple) -> Option<ConnView> {
+        let mut clock = self.clock;
+        let now = clock.advance(now);
+        let (id, _) = self.table.find(tuple)?;
+        let conn = self.table.conn(id);
+        (conn.deadline > now).then(|| self.view(id, conn, now))
+    }
+
+    fn view(&self, id: ConnId, conn: &Conn, now: Ticks) -> ConnView {
+        let publication = self.publications.get(self.table.cold(id).publication);
+        ConnView {
+            original: conn.tuples[0],
+            reply: conn.tuples[1],
+            state: match &conn.tracker {
+                Tracker::Tcp(track) => Some(track.state().name()),
+                Tracker::Sctp(track) => Some(track.state()),
+                Tracker::Stateless(_) | Tracker::Udp(_) => None,
+            },
+            is_replied: conn.status.contains(crate::conntrack::Status::REPLIED),
+            is_assured: conn.status.contains(crate::conntrack::Status::ASSURED),
+            remaining: now.until(conn.deadline),
+            traffic: conn.traffic,
+            mapping: publication.map(|publication| publication.mapping.id),
+        }
+    }
+
+    fn note(&mut self, event: impl FnOnce(ConnView) -> Event, id: ConnId) {
+        if !self.events.wanted {
+            return;
+        }
+        if self.events.queue.len() >= EVENT_QUEUE {
+            self.counters.events_lost += 1;
+            return;
+        }
+        let view = self.view(id, self.table.conn(id), self.clock.now());
+        self.events.queue.push_back(event(view));
+    }
+
+    fn network(&self, zone: Zone) -> Option<&Inside> {
+        self.networks.get(usize::from(zone.0))?.as_ref()
+    }
+
+    fn network_mut(&mut self, zone: Zone) -> Option<&mut Inside> {
+        self.networks.get_mut(usize::from(zone.0))?.as_mut()
+    }
+
+    /// Largest packet that goes into a zone.
+    fn mtu(&self, zone: Zone) -> Option<u16> {
+        match zone {
+            Zone::OUTSIDE => Some(self.outside.mtu),
+            _ => self.network(zone).map(|inside| inside.network.mtu),
+        }
+    }
+
+    /// Whether it is an address of the engine's own outside.
+    fn is_external(&self, address: &Address) -> bool {
+        self.outside.addresses.contains(address)
+    }
 }
+
+impl Inside {
+    fn gateway(&self, is_v4: bool) -> Option<Address> {
+        match is_v4 {
+            true => self.gateway_v4,
+            false => self.gateway_v6,
+        }
+    }
+
+    fn owns(&self, address: &Address) -> bool {
+        let address = address.ip();
+        self.network.gateways.contains(&address)
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        self.network
+            .prefixes
+            .iter()
+            .any(|prefix| prefix.contains(&address))
+    }
+}
+
+impl From<Network> for Inside {
+    fn from(network: Network) -> Self {
+        let first = |is_v4: bool| {
+            let mut own = network.gateways.iter();
+            own.find(|address| address.is_ipv4() == is_v4)
+                .map(|&address| Address::from(address))
+        };
+        Self {
+            count: 0,
+            gateway_v4: first(true),
+            gateway_v6: first(false),
+            network,
+        }
+    }
+}
+
+impl From<Outside> for Exterior {
+    fn from(outside: Outside) -> Self {
+        Self {
+            addresses: outside.addresses.into_iter().map(Address::from).collect(),
+            prefixes: outside.prefixes,
+            mtu: match outside.mtu {
+                0 => DEFAULT_MTU,
+                mtu => mtu,
+            },
+        }
+    }
+}
+
+/// Bytes of the IP packet at the start of `bytes`, without padding, by the header; all of them if it is none.
+pub fn packet_len(bytes: &[u8]) -> usize {
+    let len = match bytes {
+        &[first, _, a, b, ..] if first >> 4 == 4 => usize::from(u16::from_be_bytes([a, b])),
+        &[first, _, _, _, a, b, ..] if first >> 4 == 6 => 40 + usize::from(u16::from_be_bytes([a, b])),
+        _ => bytes.len(),
+    };
+    len.min(bytes.len())
+}
+
+const DEFAULT_MTU: u16 = 1500;
+/// Connections looked at per call of [`Nat::handle_timeout`].
+const EXPIRY_BUDGET: usize = 256;
+/// Events that wait; more are counted and lost (N-TBL-7).
+const EVENT_QUEUE: usize = 4096;
+/// The longest error that is made (RFC 4443 §2.4).
+const REPLY_CAPACITY: usize = 1280;

@@ -53,6 +53,13 @@ pub enum TcpState {
     SynSent2,
 }
 
+impl TcpState {
+    /// As `conntrack` prints it.
+    pub const fn name(self) -> &'static str {
+        "NONE"
+    }
+}
+
 /// What the tracker reads of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Segment {

@@ -131,7 +131,7 @@ impl Direction {
 ///
 /// A query of ICMP has its identifier as the port of the host that asks and 0 as the other's, so that a
 /// request and a reply with equal addresses differ; protocols without ports have 0 twice.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Tuple {
     /// Source address.

@@ -1,9 +1,7 @@
 //! Fragments of containers' packets, until they are whole (R-UDP-10, nat-conformance §10).
 //!
-//! A datagram under way has one flat buffer, which grows to the end of the furthest fragment that came, and the
-//! list of the parts that are in it. It is given away when the parts add up to its length. Parts never overlap:
-//! a fragment that overlaps another ends the datagram, and until its time is over its late fragments, too
-//! (RFC 5722 §4).
+//! How one datagram is put together is [`vswitch_wire::reassembly`]'s. A fragment that overlaps another ends its datagram,
+//! and until its time is over its late fragments, too (RFC 5722 §4).
 //!
 //! Memory is counted as what the buffers have room for, and is bounded. Where there is no more, the source with
 //! most of it loses its oldest datagram, so that a source cannot push out another's by sending more.
@@ -17,12 +15,13 @@ use std::{
 };
 
 use hashbrown::HashMap;
+use vswitch_wire::reassembly::{self, Fit};
 
 use crate::counters::counters;
 use crate::{config::Timeouts, payload::Packet};
 
-use partial::{Fit, OVERHEAD, Partial, State};
-use piece::{Key, Piece};
+use partial::{OVERHEAD, Partial, State};
+use piece::{Arrival, Key};
 
 /// The fragments of one network, sans-IO.
 ///
@@ -95,8 +94,8 @@ impl Reassembly {
     /// A fragment by `endpoint`, from its IP header on.
     pub(crate) fn handle_packet(&mut self, now: Instant, endpoint: u32, packet: &[u8]) -> Assembly<'_> {
         self.handle_timeout(now);
-        match Piece::parse(endpoint, packet) {
-            Ok(piece) => self.handle_piece(now, &piece),
+        match Arrival::parse(endpoint, packet) {
+            Ok(arrival) => self.handle_arrival(now, &arrival),
             Err(_) => {
                 self.counters.fragments_malformed += 1;
                 Assembly::Dropped
@@ -156,10 +155,14 @@ impl Reassembly {
         &self.counters
     }
 
-    fn handle_piece(&mut self, now: Instant, piece: &Piece<'_>) -> Assembly<'_> {
-        let key = piece.key;
+    fn handle_arrival(&mut self, now: Instant, arrival: &Arrival<'_>) -> Assembly<'_> {
+        let &Arrival {
+            key,
+            headers,
+            ref piece,
+        } = arrival;
         if !self.datagrams.contains_key(&key) {
-            self.begin(now, piece);
+            self.begin(now, arrival);
         }
         let Some(partial) = self.datagrams.get_mut(&key) else {
             return Assembly::Dropped;
@@ -168,8 +171,8 @@ impl Reassembly {
             self.counters.fragments_late += 1;
             return Assembly::Dropped;
         }
-        match partial.check(piece) {
-            Fit::Contradiction => {
+        match partial.datagram.check(piece) {
+            Fit::Contradiction | Fit::TooMany => {
                 self.counters.fragments_overlapping += 1;
                 self.give_up(&key);
                 return Assembly::Dropped;
@@ -177,7 +180,7 @@ impl Reassembly {
             Fit::Duplicate => return Assembly::Pending,
             Fit::New => {}
         }
-        let growth = partial.growth(piece.end());
+        let growth = partial.datagram.growth(0, piece.end());
         if !self.make_room(growth, &key) {
             return Assembly::Dropped;
         }
@@ -185,18 +188,24 @@ impl Reassembly {
             return Assembly::Dropped;
         };
         let before = partial.charge();
-        partial.put(piece);
+        partial.datagram.put(piece);
+        if piece.is_first() {
+            partial.headers = headers;
+        }
         let grown = partial.charge() - before;
         self.charge(key.endpoint, grown);
-        let is_whole = self.datagrams.get(&key).is_some_and(Partial::is_whole);
+        let is_whole = self
+            .datagrams
+            .get(&key)
+            .is_some_and(|partial| partial.datagram.is_whole());
         match is_whole.then(|| self.remove(&key)).flatten() {
             Some(partial) => self.complete(&key, partial),
             None => Assembly::Pending,
         }
     }
 
-    fn begin(&mut self, now: Instant, piece: &Piece<'_>) {
-        let key = piece.key;
+    fn begin(&mut self, now: Instant, arrival: &Arrival<'_>) {
+        let key = arrival.key;
         if self
             .sources
             .get(&key.endpoint)
@@ -211,10 +220,8 @@ impl Reassembly {
         self.datagrams.insert(
             key,
             Partial {
-                buffer: Vec::new(),
-                parts: Vec::new(),
-                total: None,
-                headers: piece.headers,
+                datagram: reassembly::Partial::new(Vec::new()),
+                headers: arrival.headers,
                 deadline,
                 state: State::Open,
             },
@@ -224,7 +231,7 @@ impl Reassembly {
             && self.bytes + OVERHEAD + buffer.capacity() <= self.limit
             && let Some(partial) = self.datagrams.get_mut(&key)
         {
-            partial.buffer = buffer;
+            partial.datagram = reassembly::Partial::new(buffer);
         }
         let charge = self.datagrams.get(&key).map_or(0, Partial::charge);
         self.charge(key.endpoint, charge);
@@ -235,9 +242,9 @@ impl Reassembly {
     }
 
     /// Gives the packet away; its buffer stays here until the next is whole.
-    fn complete(&mut self, key: &Key, partial: Partial) -> Assembly<'_> {
+    fn complete(&mut self, key: &Key, mut partial: Partial) -> Assembly<'_> {
         self.counters.fragments_completed += 1;
-        let last = std::mem::replace(&mut self.whole, partial.buffer);
+        let last = std::mem::replace(&mut self.whole, partial.datagram.take());
         self.recycle(last);
         Assembly::Complete(Packet {
             src: key.src,
@@ -255,8 +262,7 @@ impl Reassembly {
         };
         let before = partial.charge();
         partial.state = State::GivenUp;
-        partial.parts = Vec::new();
-        let buffer = std::mem::take(&mut partial.buffer);
+        let buffer = partial.datagram.take();
         let freed = before - partial.charge();
         self.discharge(key.endpoint, freed);
         self.recycle(buffer);
@@ -304,8 +310,8 @@ impl Reassembly {
                 self.sources.remove(&key.endpoint);
             }
         }
-        if !partial.is_whole() {
-            self.recycle(std::mem::take(&mut partial.buffer));
+        if !partial.datagram.is_whole() {
+            self.recycle(partial.datagram.take());
         }
         self.tidy_queues(key.endpoint);
         Some(partial)

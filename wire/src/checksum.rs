@@ -5,9 +5,13 @@
 //! Zero has two representations. [`sum`] gives 0 only for bytes that are all zero, so that a sum over a
 //! header that is not all zero never folds to +0 (RFC 1624 §3).
 
+mod change;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::IpProtocol;
+
+pub use change::Change;
 
 /// The sum of `bytes`, at most 0xffff. An odd last byte counts as if a zero byte followed (RFC 1071 §1).
 #[inline]

@@ -220,10 +220,55 @@ impl<'a> Ipv6Packet<'a> {
         Err(Malformed::Extensions)
     }
 
+    /// Where the fragment header is, and what it says; `None` if there is none among the extension headers that
+    /// [`upper_layer`](Self::upper_layer) walks.
+    pub fn fragment(&self) -> Option<PlacedFragment<'a>> {
+        let mut protocol = self.header.next_header;
+        let mut rest = self.payload;
+        let mut link = NEXT_HEADER;
+        for _ in 0..=MAX_EXTENSIONS {
+            let &[next, len, ..] = rest else { return None };
+            let header_len = match protocol {
+                IpProtocol::FRAGMENT => {
+                    let (header, payload) = FragmentHeader::ref_from_prefix(rest).ok()?;
+                    return Some(PlacedFragment {
+                        fragment: header.fragment(),
+                        header_at: Ipv6Header::LEN + self.payload.len() - rest.len(),
+                        link,
+                        next_header: IpProtocol(next),
+                        payload,
+                    });
+                }
+                IpProtocol::AUTHENTICATION => (usize::from(len) + 2) * 4,
+                protocol if is_extension(protocol) => (usize::from(len) + 1) * 8,
+                _ => return None,
+            };
+            link = Ipv6Header::LEN + self.payload.len() - rest.len();
+            protocol = IpProtocol(next);
+            rest = rest.get(header_len..)?;
+        }
+        None
+    }
+
     /// False only for a quoted packet that was cut.
     fn is_complete(&self) -> bool {
         self.payload.len() == usize::from(self.header.payload_len())
     }
+}
+
+/// A fragment header and its surroundings; places are in bytes from the start of the IPv6 header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PlacedFragment<'a> {
+    /// What it says.
+    pub fragment: Fragment,
+    /// Where it begins: the end of the headers that all fragments of the packet have.
+    pub header_at: usize,
+    /// Where the next header field is that names it.
+    pub link: usize,
+    /// What follows it in the packet that was cut.
+    pub next_header: IpProtocol,
+    /// What follows it in this fragment.
+    pub payload: &'a [u8],
 }
 
 /// Extension headers that are walked in one packet. RFC 8200 §4.1 gives an order with six; nothing that
@@ -252,6 +297,9 @@ impl FragmentHeader {
         }
     }
 }
+
+/// Place of the field in the fixed header (RFC 8200 §3).
+const NEXT_HEADER: usize = 6;
 
 #[inline]
 const fn is_extension(protocol: IpProtocol) -> bool {

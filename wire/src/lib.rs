@@ -1,6 +1,7 @@
 //! Packet headers as views of the bytes that carry them, and the offloads of a vnet header.
 //!
-//! All of it is sans-IO and allocates nothing: bytes come in, views and decisions go out.
+//! All of it is sans-IO and, but for the buffer of a [`reassembly::Partial`], allocates nothing: bytes come in, views
+//! and decisions go out.
 //!
 //! - **Headers** ([`EthernetHeader`], [`Ipv4Header`], [`TcpHeader`], …) are the fixed part of a header laid
 //!   over bytes. Any bytes of that length are one; accessors give what is there and cannot panic.
@@ -10,6 +11,7 @@
 //! - **[`FlowKey`]** is what of a packet identifies its flow, read once.
 //! - **Offloads**: [`VnetHeader::validate`] turns what a TAP claims about a frame into an [`Offload`] that
 //!   fits the frame. [`segment`] does that work where a receiver cannot.
+//! - **[`reassembly`]** puts one datagram together from its fragments.
 //! - **[`checksum`]** has the Internet checksum and its incremental update, for rewriting in place.
 //!
 //! Bad input is an error value and never a panic: [`Truncated`], [`Malformed`], [`VnetError`],
@@ -19,6 +21,7 @@
 pub mod checksum;
 pub mod message;
 pub mod ndp;
+pub mod reassembly;
 pub mod segment;
 
 mod arp;
@@ -54,7 +57,7 @@ pub use icmpv6::{
 };
 pub use ip::{Fragment, IpProtocol, IpVersion, UpperLayer};
 pub use ipv4::{Ipv4Header, Ipv4Packet};
-pub use ipv6::{Ipv6Header, Ipv6Packet, MAX_EXTENSIONS};
+pub use ipv6::{Ipv6Header, Ipv6Packet, MAX_EXTENSIONS, PlacedFragment};
 pub use mac::{InvalidMac, MacAddr};
 pub use message::{Refusal, Stations};
 pub use offload::{Abilities, Gso, GsoKind, Offload, PartialChecksum};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use vswitch_wire::{Fragment, IpProtocol, Ipv4Packet, Ipv6Packet, Malformed};
+use vswitch_wire::{Fragment, IpProtocol, Ipv4Packet, Ipv6Packet, Malformed, reassembly::Piece};
 
 use crate::payload::{Fragmentation, Headers};
 
@@ -23,17 +23,15 @@ impl Key {
     }
 }
 
-/// One fragment.
+/// One fragment, and what of its headers counts.
 #[derive(Debug)]
-pub(super) struct Piece<'a> {
+pub(super) struct Arrival<'a> {
     pub(super) key: Key,
-    pub(super) offset: usize,
-    pub(super) more: bool,
     pub(super) headers: Headers,
-    pub(super) bytes: &'a [u8],
+    pub(super) piece: Piece<'a>,
 }
 
-impl<'a> Piece<'a> {
+impl<'a> Arrival<'a> {
     pub(super) fn parse(endpoint: u32, packet: &'a [u8]) -> Result<Self, Malformed> {
         let key = |src, dst, fragment: &Fragment, protocol| Key {
             endpoint,
@@ -42,79 +40,51 @@ impl<'a> Piece<'a> {
             id: fragment.id,
             protocol,
         };
-        let piece = match packet.first().map(|byte| byte >> 4) {
+        let (key, headers, fragment, bytes) = match packet.first().map(|byte| byte >> 4) {
             Some(4) => {
                 let packet = Ipv4Packet::parse(packet)?;
                 let header = packet.header();
                 let fragment = header.fragment().ok_or(Malformed::Fragment)?;
-                Self {
-                    key: key(
-                        header.src().into(),
-                        header.dst().into(),
-                        &fragment,
-                        header.protocol(),
-                    ),
-                    offset: fragment.offset.into(),
-                    more: fragment.more,
-                    headers: Headers {
-                        hops: header.ttl(),
-                        class: header.tos(),
-                        fragmentation: Fragmentation::Allowed,
-                    },
-                    bytes: packet.payload(),
-                }
+                let headers = Headers {
+                    hops: header.ttl(),
+                    class: header.tos(),
+                    fragmentation: Fragmentation::Allowed,
+                };
+                let (src, dst) = (header.src().into(), header.dst().into());
+                (
+                    key(src, dst, &fragment, header.protocol()),
+                    headers,
+                    fragment,
+                    packet.payload(),
+                )
             }
             _ => {
                 let packet = Ipv6Packet::parse(packet)?;
                 let header = packet.header();
-                let fragment = packet.upper_layer()?.fragment.ok_or(Malformed::Fragment)?;
-                let (protocol, bytes) = fragmentable(&packet)?;
-                Self {
-                    key: key(header.src().into(), header.dst().into(), &fragment, protocol),
-                    offset: fragment.offset.into(),
-                    more: fragment.more,
-                    headers: Headers {
-                        hops: header.hop_limit(),
-                        class: header.traffic_class(),
-                        fragmentation: Fragmentation::Allowed,
-                    },
-                    bytes,
-                }
+                packet.upper_layer()?;
+                let placed = packet.fragment().ok_or(Malformed::Fragment)?;
+                // Only transports that flows exist for are wanted, which have no extension headers before them in
+                // what is fragmented: nobody sends those (RFC 7112 tells why).
+                let protocol @ (IpProtocol::UDP | IpProtocol::ICMPV6 | IpProtocol::TCP) = placed.next_header
+                else {
+                    return Err(Malformed::Extensions);
+                };
+                let headers = Headers {
+                    hops: header.hop_limit(),
+                    class: header.traffic_class(),
+                    fragmentation: Fragmentation::Allowed,
+                };
+                let (src, dst) = (header.src().into(), header.dst().into());
+                (
+                    key(src, dst, &placed.fragment, protocol),
+                    headers,
+                    placed.fragment,
+                    placed.payload,
+                )
             }
         };
-        // N-FR-3; that none ends beyond the largest packet was checked by those who read the headers.
-        let is_possible = !piece.bytes.is_empty() && (!piece.more || piece.bytes.len().is_multiple_of(8));
-        is_possible.then_some(piece).ok_or(Malformed::Fragment)
+        // N-FR-3.
+        let piece = Piece::new(fragment.offset, fragment.more, bytes).ok_or(Malformed::Fragment)?;
+        Ok(Self { key, headers, piece })
     }
-
-    pub(super) fn end(&self) -> usize {
-        self.offset + self.bytes.len()
-    }
-}
-
-/// What follows the fragment header, and what that is. Only transports that flows exist for are wanted, which
-/// have no extension headers before them in what is fragmented: nobody sends those (RFC 7112 tells why).
-fn fragmentable<'a>(packet: &Ipv6Packet<'a>) -> Result<(IpProtocol, &'a [u8]), Malformed> {
-    let mut next = packet.header().next_header();
-    let mut rest = packet.payload();
-    // The walk of `Ipv6Packet::upper_layer` went before, so this one ends; the bound is its bound.
-    for _ in 0..=vswitch_wire::MAX_EXTENSIONS {
-        let &[following, len, ..] = rest else {
-            return Err(Malformed::Truncated);
-        };
-        let len = match next {
-            IpProtocol::FRAGMENT => 8,
-            IpProtocol::AUTHENTICATION => (usize::from(len) + 2) * 4,
-            _ => (usize::from(len) + 1) * 8,
-        };
-        rest = rest.get(len..).ok_or(Malformed::Truncated)?;
-        if next == IpProtocol::FRAGMENT {
-            return match IpProtocol(following) {
-                protocol @ (IpProtocol::UDP | IpProtocol::ICMPV6 | IpProtocol::TCP) => Ok((protocol, rest)),
-                _ => Err(Malformed::Extensions),
-            };
-        }
-        next = IpProtocol(following);
-    }
-    Err(Malformed::Extensions)
 }

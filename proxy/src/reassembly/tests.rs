@@ -1,5 +1,5 @@
 use proptest::prelude::*;
-use vswitch_wire::IpProtocol;
+use vswitch_wire::{IpProtocol, reassembly::PIECES_MAX};
 
 use crate::{
     datagram::FragmentIds,
@@ -7,7 +7,7 @@ use crate::{
     payload::Fragmentation,
 };
 
-use super::{partial::PARTS_MAX, *};
+use super::*;
 
 #[test]
 fn u4_fragments_of_6000_bytes_become_one_datagram() {
@@ -155,7 +155,7 @@ fn n_fr_5_a_flood_of_one_container_costs_another_nothing() {
 fn n_fr_5_one_datagram_has_a_bounded_number_of_fragments() {
     let mut reassembly = reassembly(1 << 20);
     let (_, fragments) = fragments(BOTH[0][0], BOTH[0][1], 4000);
-    for index in 0..=PARTS_MAX as u16 {
+    for index in 0..=PIECES_MAX as u16 {
         let mut tiny = fragments[0][..28].to_vec();
         tiny[2..4].copy_from_slice(&28u16.to_be_bytes());
         tiny[6..8].copy_from_slice(&(0x2000 | (2 * index)).to_be_bytes());

@@ -22,6 +22,45 @@ fn the_example_of_rfc_1624() {
     assert_eq!(update(0xdd2f, &[0x55, 0x55], &[0x32, 0x85]), 0x0000);
 }
 
+/// As passt's vector code once got odd first parts wrong (commit 2c174f1).
+#[test]
+fn n_ck_8_the_sum_does_not_depend_on_length_and_alignment() {
+    #[repr(align(64))]
+    struct Aligned([u8; 256]);
+
+    let mut bytes = Aligned([0; 256]);
+    for (place, byte) in bytes.0.iter_mut().enumerate() {
+        *byte = (place * 151 + 89) as u8;
+    }
+    for start in 0..64 {
+        for len in 0..=130 {
+            let bytes = &bytes.0[start..start + len];
+            assert_eq!(
+                sum(bytes),
+                u32::from(textbook_sum(bytes)),
+                "{len} bytes from {start}"
+            );
+        }
+    }
+}
+
+/// RFC 1624 §4 again: fields are replaced together.
+#[test]
+fn n_ck_1_a_change_is_equation_3() {
+    let bytes = u16::to_be_bytes;
+    let change = Change::of16([0x55, 0x55], [0x32, 0x85]);
+    assert_eq!(change.apply(bytes(0xdd2f)), [0, 0]);
+    assert_eq!(change.apply_udp(bytes(0xdd2f)), [0xff, 0xff]);
+    assert_eq!(change.apply_nonzero(bytes(0xdd2f)), [0xff, 0xff]);
+    assert_eq!(change.apply_udp([0, 0]), [0, 0]);
+    // ffff is the other zero.
+    assert_eq!(change.apply_nonzero([0, 0]), change.apply([0xff, 0xff]));
+    for checksum in [0, 1, 0x1234, 0xfffe, 0xffff] {
+        assert_eq!(Change::NONE.apply(bytes(checksum)), bytes(checksum));
+        assert_eq!(Change::NONE.apply_partial(bytes(checksum)), bytes(checksum));
+    }
+}
+
 #[test]
 fn an_ipv4_header_with_its_checksum_sums_to_all_ones() {
     let header = [
@@ -112,7 +151,7 @@ proptest! {
         first in 1u16..,
         old in proptest::array::uniform16(any::<u8>()),
         new in proptest::array::uniform16(any::<u8>()),
-        words in 1usize..=8,
+        words in prop_oneof![1usize..=8, Just(8)],
     ) {
         // A word that stays and is not zero: RFC 1624 §3 needs that there is one.
         let (old, new) = (&old[..words * 2], &new[..words * 2]);
@@ -120,11 +159,21 @@ proptest! {
         let after = finish(u32::from(first) + sum(new));
         prop_assert_eq!(update(before, old, new), after);
         prop_assert_eq!(update_partial(!before, old, new), !after);
+        let change = old.as_chunks().0.iter().zip(new.as_chunks().0);
+        let change = change.fold(Change::NONE, |change, (old, new)| change.and(Change::of16(*old, *new)));
+        prop_assert_eq!(change.apply(before.to_be_bytes()), after.to_be_bytes());
+        prop_assert_eq!(change.apply_partial((!before).to_be_bytes()), (!after).to_be_bytes());
         let word = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
         if words == 1 {
             prop_assert_eq!(update16(before, word(old), word(new)), after);
         }
+        if words == 8 {
+            let (old, new) = (old.first_chunk().unwrap(), new.first_chunk().unwrap());
+            prop_assert_eq!(Change::of128(old, new).apply(before.to_be_bytes()), after.to_be_bytes());
+        }
         if words == 2 {
+            let (old, new) = (old.first_chunk().unwrap(), new.first_chunk().unwrap());
+            prop_assert_eq!(Change::of32(*old, *new).apply(before.to_be_bytes()), after.to_be_bytes());
             let long = |bytes: &[u8]| u32::from(word(bytes)) << 16 | u32::from(word(&bytes[2..]));
             prop_assert_eq!(update32(before, long(old), long(new)), after);
         }

@@ -231,3 +231,45 @@ fn parsing_survives_mutilation() {
         });
     }
 }
+
+#[test]
+fn a_fragment_header_is_found_where_the_walk_finds_it() {
+    let fragment = [17, 0, 0, 9, 0, 0, 0x12, 0x34];
+    let chain = [&options(44)[..], &fragment].concat();
+    for (name, next_header, extensions, header_at, link) in [
+        ("first", 44, fragment.to_vec(), 40, 6),
+        ("behind options", 0, chain.clone(), 48, 40),
+        ("behind a routing header", 43, chain, 48, 40),
+    ] {
+        let bytes = packet(next_header, &extensions);
+        let packet = Ipv6Packet::parse(&bytes).unwrap();
+        let placed = packet.fragment().expect(name);
+        assert_eq!((placed.header_at, placed.link), (header_at, link), "{name}");
+        assert_eq!(bytes[link], 44);
+        assert_eq!(
+            placed.fragment,
+            Fragment {
+                id: 0x1234,
+                offset: 8,
+                more: true
+            }
+        );
+        assert_eq!(
+            (placed.next_header, placed.payload),
+            (IpProtocol::UDP, &[0xa5; 8][..])
+        );
+        assert_eq!(packet.upper_layer().unwrap().fragment, Some(placed.fragment));
+    }
+    for (next_header, extensions) in [(17, vec![]), (0, options(17).to_vec()), (44, vec![])] {
+        let bytes = packet(next_header, &extensions);
+        let packet = Ipv6Packet::parse(&bytes).unwrap();
+        // The last is no whole header chain: its bytes are read as a header, and nothing is out of bounds.
+        assert_eq!(packet.fragment().is_some(), next_header == 44);
+    }
+    let bytes = packet(44, &fragment);
+    for len in 0..bytes.len() {
+        if let Ok(packet) = Ipv6Packet::parse_quoted(&bytes[..len]) {
+            assert_eq!(packet.fragment().is_some(), len >= 48);
+        }
+    }
+}

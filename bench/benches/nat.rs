@@ -1,0 +1,313 @@
+//! The NAT engine alone: packets a second of one core, with few and with a million connections, new connections a
+//! second, memory of a connection, and the proof that no packet of an established connection allocates.
+#![deny(unsafe_code)]
+#![allow(missing_docs)] // criterion's macros
+
+use std::{hint::black_box, net::Ipv4Addr, time::Duration};
+
+use bench::sys::CountingAllocator;
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use vswitch_nat::{Config, Egress, Limits, Nat, Network, Output, Outside, Verdict, Zone};
+use vswitch_testkit::{
+    Clock,
+    frames::{Packet, Upper},
+};
+use vswitch_wire::{Offload, checksum};
+
+/// An engine with connections, all of one network.
+struct Site {
+    nat: Nat,
+    clock: Clock,
+    transport: Transport,
+    flows: u32,
+    /// Out, and the answer's.
+    templates: [Vec<u8>; 2],
+    /// The external address and port of each flow, as the engine chose them.
+    external: Vec<(Ipv4Addr, u16)>,
+    random: u64,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Transport {
+    Tcp,
+    Udp,
+}
+
+/// Takes what the engine makes by itself; here nothing.
+struct Nothing;
+
+impl Output for Nothing {
+    fn send(&mut self, _: Zone, _: &mut [u8], _: Offload) {
+        unreachable!("nothing is cut or refused here");
+    }
+}
+
+impl Site {
+    /// Begins `flows` connections and answers each, so that they are established.
+    fn new(transport: Transport, flows: u32) -> Self {
+        let mut site = Self::empty(transport, flows);
+        let now = site.clock.now();
+        site.external = Vec::with_capacity(flows as usize);
+        for flow in 0..flows {
+            let mut packet = site.outbound(flow, Stage::Begin);
+            assert_eq!(site.handle(now, INSIDE, &mut packet), Verdict::Forward(Zone::OUTSIDE));
+            let octets: [u8; 4] = packet[12..16].try_into().expect("four bytes");
+            let port = u16::from_be_bytes([packet[20], packet[21]]);
+            site.external.push((octets.into(), port));
+            let mut answer = site.inbound(flow, Stage::Begin);
+            assert_eq!(site.handle(now, Zone::OUTSIDE, &mut answer), Verdict::Forward(INSIDE));
+            if transport == Transport::Tcp {
+                let mut last = site.outbound(flow, Stage::Established);
+                assert_eq!(site.handle(now, INSIDE, &mut last), Verdict::Forward(Zone::OUTSIDE));
+            }
+        }
+        site.clock.advance(Duration::from_secs(3));
+        site
+    }
+
+    fn empty(transport: Transport, flows: u32) -> Self {
+        let clock = Clock::new();
+        let mut config = Config::standard(0x5eed);
+        config.limits = Limits {
+            connections: flows as usize + 1,
+            per_zone: usize::MAX,
+            per_host: usize::MAX,
+            rate_per_host: u32::MAX,
+        };
+        let mut nat = Nat::new(clock.now(), config);
+        nat.add_network(Network {
+            zone: INSIDE,
+            prefixes: vec!["10.0.0.0/8".parse().expect("a prefix")],
+            gateways: vec![Ipv4Addr::new(10, 0, 0, 1).into()],
+            mtu: 1500,
+            egress: Egress::Masquerade(Vec::new()),
+            filtering: None,
+        })
+        .expect("the only network");
+        let addresses = (1..=EXTERNAL).map(|last| Ipv4Addr::new(203, 0, 113, last).into());
+        nat.set_outside(
+            clock.now(),
+            Outside {
+                addresses: addresses.collect(),
+                ..Outside::default()
+            },
+        );
+        let template = |src, dst| {
+            let upper = match transport {
+                Transport::Tcp => Upper::Tcp(0, 0, 0, vec![0; 6]),
+                Transport::Udp => Upper::Udp(0, 0, vec![0; 18]),
+            };
+            Packet::new(src, dst, upper).bytes()
+        };
+        let zero = Ipv4Addr::UNSPECIFIED;
+        Self {
+            nat,
+            clock,
+            transport,
+            flows,
+            templates: [template(zero, zero), template(zero, zero)],
+            external: Vec::new(),
+            random: 1,
+        }
+    }
+
+    fn handle(&mut self, now: std::time::Instant, zone: Zone, packet: &mut [u8]) -> Verdict {
+        self.nat
+            .handle_packet(now, zone, packet, &Offload::NONE, &mut Nothing)
+    }
+
+    /// Numbers of flows in no order that a cache could learn.
+    fn any_flow(&mut self) -> u32 {
+        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        ((self.random >> 33) as u32) % self.flows
+    }
+
+    fn outbound(&self, flow: u32, stage: Stage) -> Vec<u8> {
+        let mut packet = self.templates[0].clone();
+        self.fill_outbound(&mut packet, flow, stage);
+        packet
+    }
+
+    fn inbound(&self, flow: u32, stage: Stage) -> Vec<u8> {
+        let mut packet = self.templates[1].clone();
+        self.fill_inbound(&mut packet, flow, stage);
+        packet
+    }
+
+    fn fill_outbound(&self, packet: &mut [u8], flow: u32, stage: Stage) {
+        let numbers = match stage {
+            Stage::Begin => (ISS, 0, SYN),
+            Stage::Established => (ISS + 1, PEER_ISS + 1, ACK),
+        };
+        self.fill(packet, inside(flow), server(flow), numbers);
+    }
+
+    fn fill_inbound(&self, packet: &mut [u8], flow: u32, stage: Stage) {
+        let numbers = match stage {
+            Stage::Begin => (PEER_ISS, ISS + 1, SYN | ACK),
+            Stage::Established => (PEER_ISS + 1, ISS + 1, ACK),
+        };
+        self.fill(packet, server(flow), self.external[flow as usize], numbers);
+    }
+
+    /// Makes the packet of these ends: what a NIC would have put into the cache.
+    fn fill(
+        &self,
+        packet: &mut [u8],
+        (src, src_port): (Ipv4Addr, u16),
+        (dst, dst_port): (Ipv4Addr, u16),
+        (sequence, acknowledgment, flags): (u32, u32, u8),
+    ) {
+        let (header, payload) = packet.split_at_mut(20);
+        header[8] = 64;
+        header[10..12].fill(0);
+        header[12..16].copy_from_slice(&src.octets());
+        header[16..20].copy_from_slice(&dst.octets());
+        let sum = checksum::finish(checksum::sum(header));
+        header[10..12].copy_from_slice(&sum.to_be_bytes());
+        payload[..2].copy_from_slice(&src_port.to_be_bytes());
+        payload[2..4].copy_from_slice(&dst_port.to_be_bytes());
+        let place = match self.transport {
+            Transport::Tcp => {
+                payload[4..8].copy_from_slice(&sequence.to_be_bytes());
+                payload[8..12].copy_from_slice(&acknowledgment.to_be_bytes());
+                payload[13] = flags;
+                payload[14..16].copy_from_slice(&0xffffu16.to_be_bytes());
+                16
+            }
+            Transport::Udp => 6,
+        };
+        payload[place..place + 2].fill(0);
+        let pseudo = checksum::sum(&header[12..20]) + u32::from(header[9]) + payload.len() as u32;
+        let sum = checksum::finish_udp(pseudo + checksum::sum(payload));
+        payload[place..place + 2].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// Packets of established connections, as many out as in, in batches as a packet socket gives them.
+    fn round(&mut self, batch: usize, buffers: &mut [Vec<u8>]) {
+        for round in 0..ROUND / batch {
+            let now = self.clock.advance(Duration::from_micros(10));
+            let is_out = round % 2 == 0;
+            let zone = if is_out { INSIDE } else { Zone::OUTSIDE };
+            for buffer in &mut buffers[..batch] {
+                let flow = self.any_flow();
+                match is_out {
+                    true => self.fill_outbound(buffer, flow, Stage::Established),
+                    false => self.fill_inbound(buffer, flow, Stage::Established),
+                }
+            }
+            if batch > 1 {
+                self.nat
+                    .look_ahead(zone, buffers[..batch].iter().map(Vec::as_slice));
+            }
+            for buffer in &mut buffers[..batch] {
+                let verdict = self
+                    .nat
+                    .handle_packet(now, zone, buffer, &Offload::NONE, &mut Nothing);
+                assert!(matches!(black_box(verdict), Verdict::Forward(_)));
+            }
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    Begin,
+    Established,
+}
+
+const INSIDE: Zone = Zone(1);
+/// External addresses: a million connections of as many endpoints need 16 at least.
+const EXTERNAL: u8 = 20;
+const ROUND: usize = 4096;
+const BATCH: usize = 32;
+const ISS: u32 = 1000;
+const PEER_ISS: u32 = 5000;
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+/// 64 connections of each host, each from a port of its own.
+fn inside(flow: u32) -> (Ipv4Addr, u16) {
+    (Ipv4Addr::from_bits(0x0a00_0100 + flow / 64), 20_000 + (flow % 64) as u16)
+}
+
+fn server(flow: u32) -> (Ipv4Addr, u16) {
+    (Ipv4Addr::from_bits(0xc633_6402 + flow % 200), 443)
+}
+
+fn established(c: &mut Criterion) {
+    let mut group = c.benchmark_group("nat/established");
+    group.throughput(Throughput::Elements(ROUND as u64));
+    for (name, transport) in [("udp", Transport::Udp), ("tcp", Transport::Tcp)] {
+        for flows in [1_000, 1_000_000] {
+            let before = ALLOCATOR.held();
+            let mut site = Site::new(transport, flows);
+            if flows == 1_000_000 {
+                // The list of external ports is the bench's own.
+                let list = site.external.capacity() * size_of::<(Ipv4Addr, u16)>();
+                let engine = ALLOCATOR.held() - before - list as u64;
+                println!("nat/memory/{name}: {} bytes a connection", engine / u64::from(flows));
+            }
+            let mut buffers: Vec<Vec<u8>> = vec![site.templates[0].clone(); BATCH];
+            for batch in [1, BATCH] {
+                site.round(batch, &mut buffers);
+                let allocated = ALLOCATOR.count(|| site.round(batch, &mut buffers));
+                assert_eq!(allocated, 0, "{name}: allocations in {ROUND} packets");
+                group.bench_function(format!("{name}/{flows}/batch-{batch}"), |bencher| {
+                    bencher.iter(|| site.round(batch, &mut buffers));
+                });
+            }
+        }
+    }
+    group.finish();
+}
+
+/// What filling in the packets costs, which the others contain.
+fn preparation(c: &mut Criterion) {
+    let mut group = c.benchmark_group("nat/preparation");
+    group.throughput(Throughput::Elements(ROUND as u64));
+    let mut site = Site::new(Transport::Udp, 1_000);
+    let mut buffer = site.templates[0].clone();
+    group.bench_function("udp", |bencher| {
+        bencher.iter(|| {
+            for _ in 0..ROUND {
+                let flow = site.any_flow();
+                site.fill_outbound(black_box(&mut buffer), flow, Stage::Established);
+            }
+        });
+    });
+    group.finish();
+}
+
+/// Connections that begin, in a table that has room; each is removed again outside the measured time.
+fn new_flows(c: &mut Criterion) {
+    let mut group = c.benchmark_group("nat/new");
+    const FLOWS: u32 = 200_000;
+    group.throughput(Throughput::Elements(FLOWS.into()));
+    group.sample_size(10);
+    for (name, transport) in [("udp", Transport::Udp), ("tcp", Transport::Tcp)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter_batched(
+                || Site::empty(transport, FLOWS),
+                |mut site| {
+                    let mut packet = site.templates[0].clone();
+                    let now = site.clock.now();
+                    for flow in 0..FLOWS {
+                        site.fill_outbound(&mut packet, flow, Stage::Begin);
+                        let verdict = site.handle(now, INSIDE, &mut packet);
+                        assert_eq!(verdict, Verdict::Forward(Zone::OUTSIDE));
+                    }
+                    site
+                },
+                criterion::BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, preparation, established, new_flows);
+criterion_main!(benches);
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator::new();

@@ -1,0 +1,165 @@
+//! Inside hosts: whom a connection counts for, and by which external address they go out.
+
+use std::hash::BuildHasher;
+
+use foldhash::quality::FixedState;
+use hashbrown::HashTable;
+
+use crate::{Address, Zone, conntrack::List, time::Ticks};
+
+/// An inside host that has connections.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    pub(crate) zone: Zone,
+    pub(crate) address: Address,
+    /// Connections.
+    pub(crate) count: u32,
+    /// Those of them that are not assured, oldest first.
+    pub(crate) unassured: List,
+    pub(crate) unassured_count: u32,
+    pub(crate) assured: List,
+    /// The external address that it goes out by while it has any mapping (N-PORT-10).
+    pub(crate) external: Option<Address>,
+    /// External ports that are its own.
+    pub(crate) mappings: u32,
+    /// The second in which `opened` connections began.
+    second: u32,
+    opened: u32,
+}
+
+/// All of them, by number. Numbers are used again.
+#[derive(Debug)]
+pub(crate) struct Hosts {
+    hosts: Vec<Host>,
+    free: Vec<u32>,
+    index: HashTable<u32>,
+    hasher: FixedState,
+    /// Where [`Hosts::most_unassured`] goes on.
+    cursor: usize,
+}
+
+impl Hosts {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self {
+            hosts: Vec::new(),
+            free: Vec::new(),
+            index: HashTable::new(),
+            hasher: FixedState::with_seed(seed),
+            cursor: 0,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// The host's number, if it is there.
+    pub(crate) fn find(&self, zone: Zone, address: Address) -> Option<u32> {
+        let hash = self.hasher.hash_one((zone, address));
+        let is_it = |&number: &u32| {
+            let host = &self.hosts[number as usize];
+            host.zone == zone && host.address == address
+        };
+        self.index.find(hash, is_it).copied()
+    }
+
+    /// The host's number; a new one has no connections and must get one or be [`released`](Self::release).
+    pub(crate) fn find_or_add(&mut self, zone: Zone, address: Address) -> u32 {
+        if let Some(number) = self.find(zone, address) {
+            return number;
+        }
+        let host = Host {
+            zone,
+            address,
+            count: 0,
+            unassured: List::EMPTY,
+            unassured_count: 0,
+            assured: List::EMPTY,
+            external: None,
+            mappings: 0,
+            second: 0,
+            opened: 0,
+        };
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.hosts[number as usize] = host;
+                number
+            }
+            None => {
+                self.hosts.push(host);
+                (self.hosts.len() - 1) as u32
+            }
+        };
+        let (hosts, hasher) = (&self.hosts, &self.hasher);
+        let hash = |number: &u32| {
+            let host = &hosts[*number as usize];
+            hasher.hash_one((host.zone, host.address))
+        };
+        self.index.insert_unique(hash(&number), number, hash);
+        number
+    }
+
+    pub(crate) fn host(&self, number: u32) -> &Host {
+        &self.hosts[number as usize]
+    }
+
+    pub(crate) fn host_mut(&mut self, number: u32) -> &mut Host {
+        &mut self.hosts[number as usize]
+    }
+
+    /// Forgets a host that has nothing left.
+    pub(crate) fn release(&mut self, number: u32) {
+        let host = &self.hosts[number as usize];
+        if host.count > 0 || host.mappings > 0 {
+            return;
+        }
+        let hash = self.hasher.hash_one((host.zone, host.address));
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == number) {
+            entry.remove();
+            self.free.push(number);
+        }
+    }
+
+    /// Of some hosts, other ones each time, the one that has most connections to give up; of one zone or of all. Looking at
+    /// all would take too long for a packet.
+    pub(crate) fn most_unassured(&mut self, zone: Option<Zone>) -> Option<u32> {
+        let count = self.hosts.len();
+        let looked_at = (0..count.min(SAMPLE)).map(|offset| (self.cursor + offset) % count.max(1));
+        let eligible = looked_at.filter(|&index| {
+            let host = &self.hosts[index];
+            host.unassured_count > 0 && zone.is_none_or(|zone| zone == host.zone)
+        });
+        let most = eligible.max_by_key(|&index| self.hosts[index].unassured_count);
+        self.cursor = self.cursor.wrapping_add(SAMPLE) % count.max(1);
+        most.map(|index| index as u32)
+    }
+
+    /// The hosts of a zone.
+    pub(crate) fn of_zone(&self, zone: Zone) -> Vec<u32> {
+        let of_zone = self.index.iter().copied();
+        of_zone
+            .filter(|&number| self.hosts[number as usize].zone == zone)
+            .collect()
+    }
+
+    /// Every host's number.
+    pub(crate) fn numbers(&self) -> Vec<u32> {
+        self.index.iter().copied().collect()
+    }
+}
+
+impl Host {
+    /// Notes that a connection begins; whether it may, by the rate.
+    pub(crate) fn may_open(&mut self, now: Ticks, rate: u32) -> bool {
+        let second = now.0 / Ticks::PER_SECOND;
+        if second != self.second {
+            (self.second, self.opened) = (second, 0);
+        }
+        self.opened = self.opened.saturating_add(1);
+        self.opened <= rate
+    }
+}
+
+/// Hosts looked at when room is needed.
+const SAMPLE: usize = 64;

@@ -1,0 +1,143 @@
+//! How a packet leaves: translated, cut where it must be, or as an error back to its sender.
+
+use vswitch_wire::{IpVersion, Offload, segment};
+
+use super::{Nat, path::Arrival};
+use crate::{
+    DropReason, Output, Tuple, Verdict, Zone,
+    forward::{self, Complaint, Report},
+    fragments::{self, Whole},
+    packet::Packet,
+    rewrite,
+};
+
+impl Nat {
+    /// Gives a packet the ends of `tuple` and lets it go into that tuple's zone.
+    #[inline]
+    pub(super) fn send_translated(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        tuple: &Tuple,
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        rewrite::translate(arrival.bytes, &arrival.packet, &tuple.ends(), arrival.offload);
+        self.pass_on(arrival, tuple.zone, out)
+    }
+
+    /// Lets a packet go that is as it shall be.
+    #[inline]
+    pub(super) fn pass_on(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        egress: Zone,
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let mtu = self.mtu(egress).ok_or(DropReason::NoRoute)?;
+        let ingress_mtu = self.mtu(arrival.zone).unwrap_or(mtu);
+        if mtu != ingress_mtu && arrival.packet.protocol == vswitch_wire::IpProtocol::TCP {
+            forward::clamp_mss(
+                arrival.bytes,
+                &arrival.packet,
+                arrival.offload,
+                mtu.min(ingress_mtu),
+            );
+        }
+        if arrival.cut.is_some() || arrival.fits(mtu) {
+            return Ok(Verdict::Forward(egress));
+        }
+        // It may be cut, or it would not have come so far (N-FWD-4).
+        if let Some(place) = arrival.offload.checksum {
+            segment::complete_checksum(arrival.bytes, place).map_err(|_| DropReason::Malformed)?;
+        }
+        let packet = Packet::parse(arrival.bytes)?;
+        let id = match arrival.bytes.get(4..6) {
+            Some(&[a, b]) => u32::from(u16::from_be_bytes([a, b])),
+            _ => 0,
+        };
+        let id = self.identification(&arrival.packet, &packet, id);
+        let send = |piece: &mut [u8]| out.send(egress, piece, Offload::NONE);
+        fragments::cut(&mut arrival.bytes[..packet.len], mtu.into(), id, send)?;
+        self.counters.forwarded += 1;
+        Ok(Verdict::Consumed)
+    }
+
+    /// Sends a datagram that had come in fragments, in fragments; `before` is what it was before its translation.
+    pub(super) fn send_again(
+        &mut self,
+        whole: &mut Whole,
+        before: &Packet,
+        egress: Zone,
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let mtu = self.mtu(egress).ok_or(DropReason::NoRoute)?;
+        let packet = Packet::parse(&whole.bytes)?;
+        let id = self.identification(before, &packet, whole.cut.id);
+        let send = |piece: &mut [u8]| out.send(egress, piece, Offload::NONE);
+        whole.cut.again(&mut whole.bytes, mtu.into(), id, send)?;
+        self.counters.forwarded += 1;
+        Ok(Verdict::Consumed)
+    }
+
+    /// The identification of a packet's fragments: many hosts share an external address, so what they numbered could
+    /// meet (N-FR-8).
+    fn identification(&mut self, before: &Packet, now: &Packet, id: u32) -> u32 {
+        match before.src == now.src {
+            true => id,
+            false => self
+                .identifications
+                .next(now.src, now.dst, now.protocol.0, now.version),
+        }
+    }
+
+    /// Tells the sender of a packet, which is still as it was sent, why it goes nowhere.
+    pub(super) fn complain(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        complaint: Complaint,
+        out: &mut impl Output,
+    ) {
+        let is_v4 = arrival.packet.version == IpVersion::V4;
+        let from = match arrival.zone {
+            // The sender knows the engine by the address that it called (N-FWD-2).
+            Zone::OUTSIDE if self.is_external(&arrival.packet.dst) => Some(arrival.packet.dst),
+            Zone::OUTSIDE => {
+                let mut own = self.outside.addresses.iter().copied();
+                own.find(|address| address.is_v4() == is_v4)
+            }
+            zone => self.network(zone).and_then(|inside| inside.gateway(is_v4)),
+        };
+        let Some(from) = from else { return };
+        let original = (&mut *arrival.bytes, &arrival.packet, arrival.offload);
+        match self
+            .errors
+            .report(arrival.now, complaint, original, from, &mut self.reply)
+        {
+            Report::Forbidden => {}
+            Report::Limited => self.counters.errors_limited += 1,
+            Report::Made => {
+                self.counters.errors_sent += 1;
+                out.send(arrival.zone, &mut self.reply, Offload::NONE);
+            }
+        }
+    }
+}
+
+impl Arrival<'_> {
+    /// Whether it goes over a link of `mtu` bytes as it is, or in the pieces in which it came.
+    #[inline]
+    pub(super) fn fits(&self, mtu: u16) -> bool {
+        match self.cut {
+            None => forward::fits(&self.packet, self.offload, mtu),
+            Some(cut) => cut.largest <= usize::from(mtu),
+        }
+    }
+
+    /// Whether a router may cut it (N-FWD-4, N-FR-9, N-FR-10).
+    pub(super) fn may_cut(&self) -> bool {
+        let dont_fragment = match self.cut {
+            Some(cut) => cut.dont_fragment,
+            None => self.bytes.get(6).is_some_and(|flags| flags & 0x40 != 0),
+        };
+        self.packet.version == IpVersion::V4 && !dont_fragment && self.offload.gso.is_none()
+    }
+}

@@ -1,0 +1,148 @@
+//! What of a packet's transport header the engine works with.
+
+use vswitch_wire::{IpProtocol, TcpSegment, UdpDatagram};
+
+use crate::{DropReason, Timer, Tuple, Zone, icmp_error::IcmpError, packet::Packet, tcp::Segment};
+
+/// A transport header as read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Transport {
+    /// An error about another packet.
+    Error(IcmpError),
+    /// Anything that begins, or belongs to, a connection of its own.
+    Flow(Tuple, Kind),
+}
+
+/// What a packet may do to a connection.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// It answers a query of ICMP.
+    Answer,
+    /// It asks one.
+    Ask(Timer),
+    /// A protocol without ports.
+    Portless(Timer),
+    Sctp,
+    Tcp(Segment),
+    Udp,
+}
+
+impl Transport {
+    /// Reads the transport header of a packet that is no fragment, with every check of it (N-INV-2, N-TCP-3, N-TCP-4, N-ICQ-1, N-PORT-13).
+    #[inline]
+    pub(crate) fn read(bytes: &[u8], packet: &Packet, zone: Zone) -> Result<Self, DropReason> {
+        let payload = bytes
+            .get(packet.transport..packet.len)
+            .ok_or(DropReason::Malformed)?;
+        let flow = |(src_port, dst_port), query, kind| {
+            let tuple = Tuple {
+                src: packet.src,
+                dst: packet.dst,
+                src_port,
+                dst_port,
+                zone,
+                protocol: packet.protocol.0,
+                query,
+            };
+            Ok(Self::Flow(tuple, kind))
+        };
+        match packet.protocol {
+            IpProtocol::TCP => {
+                let segment = TcpSegment::parse(payload)?;
+                let header = segment.header();
+                let ports = (header.src_port(), header.dst_port());
+                flow(nonzero(ports)?, 0, Kind::Tcp(Segment::read(&segment)?))
+            }
+            IpProtocol::UDP => {
+                let header = UdpDatagram::parse(payload)?.header();
+                let ports = (header.src_port(), header.dst_port());
+                flow(nonzero(ports)?, 0, Kind::Udp)
+            }
+            UDP_LITE => flow(nonzero(ports(payload, UDP_HEADER)?)?, 0, Kind::Udp),
+            IpProtocol::SCTP => flow(nonzero(ports(payload, SCTP_HEADER)?)?, 0, Kind::Sctp),
+            IpProtocol::ICMP => match query(payload, &QUERIES_V4)? {
+                Some((Role::Ask, query, id)) => flow((id, 0), query, Kind::Ask(Timer::Icmp)),
+                Some((Role::Answer, query, id)) => flow((0, id), query, Kind::Answer),
+                None => Self::read_error(bytes, packet),
+            },
+            IpProtocol::ICMPV6 => match query(payload, &QUERIES_V6)? {
+                Some((Role::Ask, query, id)) => flow((id, 0), query, Kind::Ask(Timer::Icmpv6)),
+                Some((Role::Answer, query, id)) => flow((0, id), query, Kind::Answer),
+                None => Self::read_error(bytes, packet),
+            },
+            GRE => flow((0, 0), 0, Kind::Portless(Timer::Gre)),
+            _ => flow((0, 0), 0, Kind::Portless(Timer::Generic)),
+        }
+    }
+
+    /// An error; any other message neither begins a connection nor belongs to one (N-ICQ-1).
+    fn read_error(bytes: &[u8], packet: &Packet) -> Result<Self, DropReason> {
+        let error = IcmpError::read(bytes, packet)?;
+        error.map(Self::Error).ok_or(DropReason::Invalid)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Role {
+    Answer,
+    Ask,
+}
+
+/// Types of requests with those of their replies (nf_conntrack_proto_icmp.c, `valid_new` and `invmap`): echo, timestamp,
+/// information, address mask.
+const QUERIES_V4: [(u8, u8); 4] = [(8, 0), (13, 14), (15, 16), (17, 18)];
+/// Echo, node information (RFC 4443, RFC 4620).
+const QUERIES_V6: [(u8, u8); 2] = [(128, 129), (139, 140)];
+
+/// The query that a message is of: its role, the request's type, the identifier.
+fn query(message: &[u8], queries: &[(u8, u8)]) -> Result<Option<(Role, u8, u16)>, DropReason> {
+    let &[kind, _, _, _, a, b, _, _, ..] = message else {
+        return Err(DropReason::Malformed);
+    };
+    let id = u16::from_be_bytes([a, b]);
+    let found = queries.iter().find_map(|&(ask, answer)| match kind {
+        _ if kind == ask => Some((Role::Ask, ask, id)),
+        _ if kind == answer => Some((Role::Answer, ask, id)),
+        _ => None,
+    });
+    Ok(found)
+}
+
+/// The ports of a protocol that has them first, in a header of `len` bytes.
+fn ports(payload: &[u8], len: usize) -> Result<(u16, u16), DropReason> {
+    match payload {
+        &[a, b, c, d, ..] if payload.len() >= len => {
+            Ok((u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])))
+        }
+        _ => Err(DropReason::Malformed),
+    }
+}
+
+#[inline]
+fn nonzero((src, dst): (u16, u16)) -> Result<(u16, u16), DropReason> {
+    match src == 0 || dst == 0 {
+        true => Err(DropReason::ZeroPort),
+        false => Ok((src, dst)),
+    }
+}
+
+/// Whether a protocol's translation may change ports.
+pub(crate) const fn has_ports(protocol: u8) -> bool {
+    matches!(
+        IpProtocol(protocol),
+        IpProtocol::TCP
+            | IpProtocol::UDP
+            | IpProtocol::SCTP
+            | IpProtocol::ICMP
+            | IpProtocol::ICMPV6
+            | UDP_LITE
+    )
+}
+
+/// Generic routing encapsulation (RFC 2784).
+const GRE: IpProtocol = IpProtocol(47);
+/// RFC 3828.
+pub(crate) const UDP_LITE: IpProtocol = IpProtocol(136);
+const UDP_HEADER: usize = 8;
+/// RFC 9260 §3.1, and no chunk.
+const SCTP_HEADER: usize = 12;
