@@ -68,7 +68,8 @@ impl Layout {
             let size = match layout.protocol {
                 44 => {
                     let place = word(bytes, at + 2)?;
-                    layout.fragment = Some((usize::from(place & 0xfff8), place & 1 != 0));
+                    let (offset, more) = (usize::from(place & 0xfff8), place & 1 != 0);
+                    layout.fragment = (offset != 0 || more).then_some((offset, more));
                     layout.id = Some([at + 4, at + 8]);
                     8
                 }
@@ -145,7 +146,7 @@ pub(super) fn unify(
 }
 
 /// The datagrams that the outputs carry: fragments together, each list of fragments as one packet and their sizes.
-pub(super) fn whole(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
+fn whole(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
     let (side, first) = outputs.first()?;
     let layout = Layout::of(first)?;
     let start = match first[0] >> 4 {
@@ -157,6 +158,7 @@ pub(super) fn whole(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<u
     for (_, packet) in outputs {
         let layout = Layout::of(packet)?;
         let (offset, _) = layout.fragment?;
+        // Identifications are their routers' choice.
         if offset + start != bytes.len() || packet.len() < start {
             return None;
         }
@@ -166,8 +168,16 @@ pub(super) fn whole(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<u
     Some((*side, bytes, sizes))
 }
 
+/// Whether both are pieces of one datagram, cut alike.
+pub(super) fn are_same_pieces(kernel: &[(Side, Vec<u8>)], ours: &[(Side, Vec<u8>)]) -> bool {
+    let (Some(kernel), Some(ours)) = (joined(kernel), joined(ours)) else { return false };
+    let ((side, mut packet, sizes), (our_side, mut our_packet, our_sizes)) = (kernel, ours);
+    adopt_ports(&mut packet, &mut our_packet);
+    (side, packet, sizes) == (our_side, our_packet, our_sizes)
+}
+
 /// Brings the pieces of a datagram into one form: as if it had not been cut. `None` if it is none.
-pub(super) fn joined(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
+fn joined(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
     let (side, mut bytes, sizes) = whole(outputs)?;
     let layout = Layout::of(&bytes)?;
     match bytes[0] >> 4 {
@@ -189,7 +199,7 @@ pub(super) fn joined(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<
 }
 
 /// Gives our packet the kernel's ports where they are the router's.
-pub(super) fn adopt_ports(kernel: &mut [u8], ours: &mut [u8]) {
+fn adopt_ports(kernel: &mut [u8], ours: &mut [u8]) {
     let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else { return };
     if theirs.transport != own.transport || theirs.protocol != own.protocol {
         return;
@@ -282,6 +292,6 @@ pub(super) fn word(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-pub(super) fn write(bytes: &mut [u8], at: usize, value: u16) {
+fn write(bytes: &mut [u8], at: usize, value: u16) {
     bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
 }

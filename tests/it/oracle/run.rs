@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     account::{self, Capture},
-    compare::{joined, unify},
+    compare::{are_same_pieces, unify},
     errors,
     plan::Side,
     router::{Entry, Passage, Router},
@@ -113,9 +113,7 @@ impl Run<'_> {
     ) -> Aftermath {
         let input_is_error = errors::is_error(&step.packets[1]);
         let outputs = unify(&kernel.outputs, &ours.outputs, input_is_error);
-        let is_same = outputs[0] == outputs[1]
-            || outputs[0].len() > 1 && joined(&outputs[0]).is_some() && joined(&outputs[0]) == joined(&outputs[1]);
-        if is_same {
+        if outputs[0] == outputs[1] || are_same_pieces(&outputs[0], &outputs[1]) {
             return Aftermath::None;
         }
         let case = Case {
