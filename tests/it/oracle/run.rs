@@ -201,20 +201,29 @@ fn difference(entry: &Entry, other: Option<&Entry>) -> String {
 /// What differences of one kind have in common.
 fn signature(case: &Case<'_>) -> String {
     let kind = |outputs: &[(Side, Vec<u8>)]| {
-        let kinds: Vec<String> = outputs
+        let mut kinds: Vec<String> = outputs
             .iter()
             .map(|(side, packet)| match (errors::is_error(packet), errors::is_error(case.packet())) {
                 (true, false) => format!("complains {side:?}"),
                 _ => format!("forwards {side:?}"),
             })
             .collect();
+        kinds.dedup();
         if kinds.is_empty() { "drops".to_owned() } else { kinds.join("+") }
+    };
+    let place = match (case.kernel, case.ours) {
+        ([(side, kernel)], [(our_side, ours)]) if side == our_side => {
+            let differs = kernel.iter().zip(ours).position(|(kernel, ours)| kernel != ours);
+            let byte = differs.unwrap_or(kernel.len().min(ours.len()));
+            format!(" at byte {byte}, {} for {} bytes", ours.len(), kernel.len())
+        }
+        _ => String::new(),
     };
     let protocol = case.packet().first().map_or(0, |byte| byte >> 4);
     let layout = super::compare::Layout::of(case.packet());
     let reason = case.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
     format!(
-        "{} from {:?}, v{protocol} P{}: kernel {}, we {}{reason}",
+        "{} from {:?}, v{protocol} P{}: kernel {}, we {}{reason}{place}",
         case.step.what,
         case.step.side,
         layout.map_or(0, |layout| layout.protocol),
