@@ -6,7 +6,7 @@ use std::{
 };
 
 use vswitch_nat::{
-    Config, Egress, MappingId, Nat, Network, Output, Outside, PortMapping, Verdict, Zone,
+    Config, Egress, MappingId, Nat, Network, Output, Outside, PortMapping, Verdict, Zone, packet_len,
 };
 use vswitch_wire::{IpVersion, Offload};
 
@@ -81,7 +81,10 @@ impl Router for Engine {
             reason: None,
         };
         match verdict {
-            Verdict::Forward(zone) => passage.outputs.push((side_of(zone), buffer)),
+            Verdict::Forward(zone) => {
+                buffer.truncate(packet_len(&buffer));
+                passage.outputs.push((side_of(zone), buffer));
+            }
             Verdict::Drop(reason) => passage.reason = Some(reason),
             Verdict::Consumed | Verdict::Local => {}
         }

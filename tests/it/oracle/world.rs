@@ -202,7 +202,8 @@ impl World {
             let content = match protocol {
                 17 => packet::udp(&ends, &payload),
                 132 => packet::sctp(&ends, if kind == 1 { 0 } else { 7 }, kind, &sctp_value(kind)),
-                47 => [&[0, 0, 0x08, 0x00], &payload[..]].concat(),
+                // The kernel does not translate what has less than eight bytes.
+                47 => [&[0, 0, 0x08, 0x00, 0, 0, 0, 0], &payload[..]].concat(),
                 50 => [&word.to_be_bytes(), &[0, 0, 0, 1], &payload[..]].concat(),
                 _ => {
                     let request = match (v4, is_timestamp) {
