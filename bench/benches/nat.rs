@@ -24,7 +24,11 @@ struct Site {
     templates: [Vec<u8>; 2],
     /// The external address and port of each flow, as the engine chose them.
     external: Vec<(Ipv4Addr, u16)>,
-    random: u64,
+    /// Packets of established connections, of every flow one, in no order that a cache could learn; batches go out and
+    /// come in by turns. Read one after another they cost next to nothing, as those that a NIC has put into the cache.
+    traffic: Vec<[u8; LEN]>,
+    /// Where the traffic goes on.
+    next: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -107,7 +111,8 @@ impl Site {
             flows,
             templates: [template(zero, zero), template(zero, zero)],
             external: Vec::new(),
-            random: 1,
+            traffic: Vec::new(),
+            next: 0,
         }
     }
 
@@ -116,10 +121,23 @@ impl Site {
             .handle_packet(now, zone, packet, &Offload::NONE, &mut Nothing)
     }
 
-    /// Numbers of flows in no order that a cache could learn.
-    fn any_flow(&mut self) -> u32 {
-        self.random = self.random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        ((self.random >> 33) as u32) % self.flows
+    /// Makes the traffic.
+    fn record(&mut self) {
+        let mut order: Vec<u32> = (0..self.flows).collect();
+        let mut random = 1u64;
+        for last in (1..order.len()).rev() {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            order.swap(last, (random >> 33) as usize % (last + 1));
+        }
+        let packet = |(index, &flow): (usize, &u32)| {
+            let packet = match index / BATCH % 2 {
+                0 => self.outbound(flow, Stage::Established),
+                _ => self.inbound(flow, Stage::Established),
+            };
+            packet.try_into().expect("all are of one length")
+        };
+        self.traffic = order.iter().enumerate().map(packet).collect();
+        self.traffic.truncate(order.len() / (2 * BATCH) * 2 * BATCH);
     }
 
     fn outbound(&self, flow: u32, stage: Stage) -> Vec<u8> {
@@ -183,24 +201,26 @@ impl Site {
         payload[place..place + 2].copy_from_slice(&sum.to_be_bytes());
     }
 
-    /// Packets of established connections, as many out as in, in batches as a packet socket gives them.
-    fn round(&mut self, batch: usize, buffers: &mut [Vec<u8>]) {
-        for round in 0..ROUND / batch {
+    /// Packets of established connections, as many out as in: one at a time, or looked ahead at in batches as a packet socket
+    /// gives them.
+    fn round(&mut self, look_ahead: LookAhead) {
+        let mut buffers = [[0; LEN]; BATCH];
+        for _ in 0..ROUND / BATCH {
             let now = self.clock.advance(Duration::from_micros(10));
-            let is_out = round % 2 == 0;
-            let zone = if is_out { INSIDE } else { Zone::OUTSIDE };
-            for buffer in &mut buffers[..batch] {
-                let flow = self.any_flow();
-                match is_out {
-                    true => self.fill_outbound(buffer, flow, Stage::Established),
-                    false => self.fill_inbound(buffer, flow, Stage::Established),
-                }
+            if self.next == self.traffic.len() {
+                self.next = 0;
             }
-            if batch > 1 {
+            let zone = match self.next / BATCH % 2 {
+                0 => INSIDE,
+                _ => Zone::OUTSIDE,
+            };
+            buffers.copy_from_slice(&self.traffic[self.next..self.next + BATCH]);
+            self.next += BATCH;
+            if look_ahead == LookAhead::Batch {
                 self.nat
-                    .look_ahead(zone, buffers[..batch].iter().map(Vec::as_slice));
+                    .look_ahead(zone, buffers.iter().map(|buffer| &buffer[..]));
             }
-            for buffer in &mut buffers[..batch] {
+            for buffer in &mut buffers {
                 let verdict = self
                     .nat
                     .handle_packet(now, zone, buffer, &Offload::NONE, &mut Nothing);
@@ -208,6 +228,12 @@ impl Site {
             }
         }
     }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum LookAhead {
+    Batch,
+    No,
 }
 
 #[derive(Clone, Copy)]
@@ -221,6 +247,8 @@ const INSIDE: Zone = Zone(1);
 const EXTERNAL: u8 = 20;
 const ROUND: usize = 4096;
 const BATCH: usize = 32;
+/// Bytes of every packet: of the smallest Ethernet frame, what is neither header nor trailer.
+const LEN: usize = 46;
 const ISS: u32 = 1000;
 const PEER_ISS: u32 = 5000;
 const SYN: u8 = 2;
@@ -248,34 +276,17 @@ fn established(c: &mut Criterion) {
                 let engine = ALLOCATOR.held() - before - list as u64;
                 println!("nat/memory/{name}: {} bytes a connection", engine / u64::from(flows));
             }
-            let mut buffers: Vec<Vec<u8>> = vec![site.templates[0].clone(); BATCH];
-            for batch in [1, BATCH] {
-                site.round(batch, &mut buffers);
-                let allocated = ALLOCATOR.count(|| site.round(batch, &mut buffers));
+            site.record();
+            for (how, look_ahead) in [("singly", LookAhead::No), ("in batches", LookAhead::Batch)] {
+                site.round(look_ahead);
+                let allocated = ALLOCATOR.count(|| site.round(look_ahead));
                 assert_eq!(allocated, 0, "{name}: allocations in {ROUND} packets");
-                group.bench_function(format!("{name}/{flows}/batch-{batch}"), |bencher| {
-                    bencher.iter(|| site.round(batch, &mut buffers));
+                group.bench_function(format!("{name}, {flows}, {how}"), |bencher| {
+                    bencher.iter(|| site.round(look_ahead));
                 });
             }
         }
     }
-    group.finish();
-}
-
-/// What filling in the packets costs, which the others contain.
-fn preparation(c: &mut Criterion) {
-    let mut group = c.benchmark_group("nat/preparation");
-    group.throughput(Throughput::Elements(ROUND as u64));
-    let mut site = Site::new(Transport::Udp, 1_000);
-    let mut buffer = site.templates[0].clone();
-    group.bench_function("udp", |bencher| {
-        bencher.iter(|| {
-            for _ in 0..ROUND {
-                let flow = site.any_flow();
-                site.fill_outbound(black_box(&mut buffer), flow, Stage::Established);
-            }
-        });
-    });
     group.finish();
 }
 
@@ -306,7 +317,7 @@ fn new_flows(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, preparation, established, new_flows);
+criterion_group!(benches, established, new_flows);
 criterion_main!(benches);
 
 #[global_allocator]

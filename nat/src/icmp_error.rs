@@ -46,7 +46,7 @@ impl IcmpError {
         };
         let pseudo_header = match packet.version {
             IpVersion::V4 => 0,
-            IpVersion::V6 => rewrite::pseudo_header(bytes, packet, message.len()),
+            IpVersion::V6 => rewrite::pseudo_header(packet, message.len()),
         };
         if checksum::fold(pseudo_header + checksum::sum(message)) != 0xffff {
             return Err(DropReason::BadChecksum);

@@ -164,9 +164,8 @@ fn adjusted(words: &mut [[u8; 2]], prefix_len: u8) -> Option<&mut [u8; 2]> {
         // §3.4: the subnet.
         return words.get_mut(SUBNET).filter(is_usable);
     }
-    // §3.5: the first word of the interface identifier that is not 0xFFFF; of a prefix that is longer than its beginning, the
-    // first one behind it.
-    let first = usize::from(prefix_len).div_ceil(16).max(4);
+    // §3.5: the first word of the interface identifier that is not 0xFFFF; of those behind the prefix, if it reaches into them.
+    let first = usize::from(prefix_len).div_ceil(16);
     words.get_mut(first..)?.iter_mut().find(is_usable)
 }
 

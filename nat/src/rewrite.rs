@@ -15,7 +15,7 @@ use crate::{Address, Ends, packet::Packet};
 pub(crate) use query::Query;
 pub(crate) use verify::{Integrity, pseudo_header, verify};
 
-/// Gives the packet other ends and one hop less. `offload` counts from the packet's first byte: a partial checksum
+/// Gives the packet other ends, or its own, and one hop less. `offload` counts from the packet's first byte: a partial checksum
 /// is kept partial (N-CK-7).
 ///
 /// `ends.src_port` and `dst_port` are ports of TCP, UDP, UDP-Lite and SCTP; for a query of ICMP the one of them that is the
@@ -54,11 +54,6 @@ pub(crate) fn translate(bytes: &mut [u8], packet: &Packet, ends: &Ends, offload:
         }
         _ => translate_other(segment, packet, ends, addresses),
     }
-}
-
-/// Takes one hop off: TTL with the header's checksum, or hop limit.
-pub(crate) fn decrement_hops(bytes: &mut [u8], packet: &Packet) {
-    let _ = translate_header(bytes, packet.version, (packet.src, packet.dst), 1);
 }
 
 /// Puts addresses into an IP header and takes `hops` off, with IPv4's checksum; what the addresses change under a transport

@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn n_op_1_the_crc_does_not_depend_on_how_bytes_are_sliced() {
-        let bytes: Vec<u8> = (0..200u32).map(|n| (n * 151 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..200u32).map(|n| ((n * 151) >> 3) as u8).collect();
         let bit_by_bit = |bytes: &[u8]| {
             bytes.iter().fold(!0u32, |register, &byte| {
                 (0..8).fold(register ^ u32::from(byte), |register, _| {

@@ -26,87 +26,77 @@ pub(crate) fn verify(bytes: &[u8], packet: &Packet, offload: &Offload) -> Result
     let segment = bytes
         .get(packet.transport..packet.len)
         .ok_or(DropReason::Malformed)?;
-    let trusted = offload.checksum.is_some() || offload.data_valid;
-    // Beside the pseudo-header: what the checksum covers.
-    let covered = match packet.protocol {
-        IpProtocol::TCP => segment.first_chunk::<20>().map(|_| segment),
-        IpProtocol::UDP => {
-            let [_, _, _, _, l0, l1, c0, c1] = *segment.first_chunk().ok_or(DropReason::Malformed)?;
-            let len = usize::from(u16::from_be_bytes([l0, l1]));
-            // RFC 768: the length is that of header and data; what the packet has beyond is not the datagram's.
-            let datagram = segment.get(..len).filter(|_| len >= 8);
-            if [c0, c1] == [0, 0] && !trusted {
-                datagram.ok_or(DropReason::Malformed)?;
-                return Ok(match packet.version {
-                    IpVersion::V4 => Integrity::Sound,
-                    IpVersion::V6 => Integrity::Unchecked,
-                });
-            }
-            datagram
-        }
-        UDP_LITE => return verify_udp_lite(bytes, packet, segment, trusted),
-        IpProtocol::SCTP => return verify_sctp(segment, trusted),
-        protocol if is_icmp(packet.version, protocol) => segment.first_chunk::<8>().map(|_| segment),
-        _ => return Ok(Integrity::Sound),
-    };
-    let covered = covered.ok_or(DropReason::Malformed)?;
-    if trusted {
+    let covered = covered(packet, segment).ok_or(DropReason::Malformed)?;
+    if offload.checksum.is_some() || offload.data_valid {
         return Ok(Integrity::Sound);
     }
     let pseudo_header = match packet.protocol {
+        IpProtocol::TCP => pseudo_header(packet, covered.len()),
+        IpProtocol::UDP => match (covered, packet.version) {
+            ([_, _, _, _, _, _, 0, 0, ..], IpVersion::V4) => return Ok(Integrity::Sound),
+            ([_, _, _, _, _, _, 0, 0, ..], IpVersion::V6) => return Ok(Integrity::Unchecked),
+            _ => pseudo_header(packet, covered.len()),
+        },
+        // RFC 3828 §3.1: 0 is no checksum of UDP-Lite. Its pseudo-header has the length of all, not of what is covered.
+        UDP_LITE => match covered {
+            [_, _, _, _, _, _, 0, 0, ..] => return Err(DropReason::BadChecksum),
+            _ => pseudo_header(packet, segment.len()),
+        },
+        IpProtocol::SCTP => {
+            let field = covered.get(8..12);
+            return match crc32c::of(covered).is_some_and(|right| field == Some(&right)) {
+                true => Ok(Integrity::Sound),
+                false => Err(DropReason::BadChecksum),
+            };
+        }
+        protocol if !is_icmp(packet.version, protocol) => return Ok(Integrity::Sound),
         IpProtocol::ICMP => 0,
-        _ => pseudo_header(bytes, packet, covered.len()),
+        _ => pseudo_header(packet, covered.len()),
     };
-    judge(pseudo_header + checksum::sum(covered))
-}
-
-/// RFC 3828 §3.1: the coverage is 0 for all or at least the header, and "the checksum field MUST NOT be zero".
-fn verify_udp_lite(
-    bytes: &[u8],
-    packet: &Packet,
-    datagram: &[u8],
-    trusted: bool,
-) -> Result<Integrity, DropReason> {
-    let [_, _, _, _, l0, l1, c0, c1] = *datagram.first_chunk().ok_or(DropReason::Malformed)?;
-    let covered = match usize::from(u16::from_be_bytes([l0, l1])) {
-        0 => datagram,
-        1..8 => return Err(DropReason::Malformed),
-        coverage => datagram.get(..coverage).ok_or(DropReason::Malformed)?,
-    };
-    if trusted {
-        return Ok(Integrity::Sound);
-    }
-    if [c0, c1] == [0, 0] {
-        return Err(DropReason::BadChecksum);
-    }
-    // The pseudo-header has the length of the whole datagram, not of what is covered.
-    judge(pseudo_header(bytes, packet, datagram.len()) + checksum::sum(covered))
-}
-
-fn verify_sctp(segment: &[u8], trusted: bool) -> Result<Integrity, DropReason> {
-    let header = segment.first_chunk::<12>().ok_or(DropReason::Malformed)?;
-    match trusted || crc32c::of(segment).is_some_and(|right| header[8..] == right) {
-        true => Ok(Integrity::Sound),
-        false => Err(DropReason::BadChecksum),
-    }
-}
-
-/// The sum of the pseudo-header for `len` bytes: the addresses as they stand in the header, protocol and length.
-#[inline]
-pub(crate) fn pseudo_header(bytes: &[u8], packet: &Packet, len: usize) -> u32 {
-    let addresses = match packet.version {
-        IpVersion::V4 => bytes.get(12..20),
-        IpVersion::V6 => bytes.get(8..40),
-    };
-    // A packet has at most 65 535 bytes and 40 of IPv6's header: two words of length.
-    let len = (len >> 16) as u32 + (len & 0xffff) as u32;
-    checksum::sum(addresses.unwrap_or_default()) + u32::from(packet.protocol.0) + len
-}
-
-#[inline]
-fn judge(sum: u32) -> Result<Integrity, DropReason> {
-    match checksum::fold(sum) {
+    match checksum::fold(pseudo_header + checksum::sum(covered)) {
         0xffff => Ok(Integrity::Sound),
         _ => Err(DropReason::BadChecksum),
+    }
+}
+
+/// What of the packet its transport checksum covers beside the pseudo-header; `None` where a header or length does not fit.
+#[inline]
+fn covered<'b>(packet: &Packet, segment: &'b [u8]) -> Option<&'b [u8]> {
+    let shortest = match packet.protocol {
+        IpProtocol::TCP => 20,
+        IpProtocol::UDP | UDP_LITE => {
+            let &[_, _, _, _, l0, l1, ..] = segment else {
+                return None;
+            };
+            let len = usize::from(u16::from_be_bytes([l0, l1]));
+            let covered = match packet.protocol {
+                // RFC 3828 §3.1: a coverage of 0 is all.
+                UDP_LITE if len == 0 => segment,
+                // RFC 768: the length of header and data; what the packet has beyond is not the datagram's.
+                _ => segment.get(..len)?,
+            };
+            return (covered.len() >= 8).then_some(covered);
+        }
+        IpProtocol::SCTP => 12,
+        protocol if is_icmp(packet.version, protocol) => 8,
+        _ => 0,
+    };
+    (segment.len() >= shortest).then_some(segment)
+}
+
+/// The sum of the pseudo-header for `len` bytes of the packet's protocol.
+#[inline]
+pub(crate) fn pseudo_header(packet: &Packet, len: usize) -> u32 {
+    let Packet {
+        src, dst, protocol, ..
+    } = packet;
+    match packet.version {
+        IpVersion::V4 => {
+            checksum::pseudo_header_v4(src.low().into(), dst.low().into(), *protocol, len as u16)
+        }
+        IpVersion::V6 => {
+            let (src, dst) = (*src.octets(), *dst.octets());
+            checksum::pseudo_header_v6(src.into(), dst.into(), *protocol, len as u32)
+        }
     }
 }
