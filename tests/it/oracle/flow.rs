@@ -88,6 +88,15 @@ impl Flow {
         }
     }
 
+    /// Whether packets of the one may be taken for packets of the other somewhere.
+    pub(super) fn meets(&self, other: &Self) -> bool {
+        let far = |flow: &Self| match flow.way {
+            Way::Published => flow.client,
+            Way::Outbound | Way::Hairpin => flow.server,
+        };
+        self.protocol == other.protocol && far(self) == far(other)
+    }
+
     pub(super) fn version(&self) -> IpVersion {
         version(self.client.address)
     }

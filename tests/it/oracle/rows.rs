@@ -1,8 +1,16 @@
 //! Where our engine differs from Linux on purpose: everything that the comparison accepts.
 
+use std::net::IpAddr;
+
+use ipnet::IpNet;
 use vswitch_nat::DropReason;
 
-use super::{plan::Side, world::Step};
+use super::{
+    compare::{Layout, word},
+    packet::{mend_header, sum},
+    plan::{PREFIXES, Side},
+    world::Step,
+};
 
 /// A difference that is accepted, and why.
 pub(super) struct Row {
@@ -45,4 +53,142 @@ impl Case<'_> {
 }
 
 /// All of them.
-pub(super) const ROWS: &[Row] = &[];
+pub(super) const ROWS: &[Row] = &[
+    Row {
+        name: "quoted header checksum",
+        reason: "N-ICE-3: an error that quotes a damaged header is dropped; Linux mends nothing and passes it on",
+        matches: |case| {
+            case.is_dropped(DropReason::BadChecksum)
+                && quote(case.packet()).is_some_and(|quote| quote[0] >> 4 == 4 && !has_right_header(quote))
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "port 0",
+        reason: "N-PORT-13: nobody can answer port 0; Linux translates it",
+        matches: |case| {
+            let ports = ports(case.packet());
+            case.is_dropped(DropReason::ZeroPort) && ports.is_some_and(|ports| ports.contains(&0))
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "source of another network",
+        reason: "N-FWD-11: a network's hosts use its addresses; Linux does not ask without rp_filter",
+        matches: |case| {
+            let source = Layout::of(case.packet()).map(|layout| layout.src);
+            case.is_dropped(DropReason::Spoofed)
+                && case.step.side == Side::Inside
+                && source.is_some_and(|source| !is_on(Side::Inside, source))
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "martian that Linux routes",
+        reason: "N-FWD-10: 240/4, 169.254/16 and broadcasts of subnets as source or destination",
+        matches: |case| {
+            let layout = Layout::of(case.packet());
+            case.is_dropped(DropReason::Martian)
+                && layout.is_some_and(|layout| [layout.src, layout.dst].into_iter().any(is_odd))
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "IPv6 datagram without checksum",
+        reason: "N-CK-5: only declared tunnels may leave it out; Linux passes it on",
+        matches: |case| {
+            let layout = Layout::of(case.packet());
+            case.is_dropped(DropReason::BadChecksum)
+                && layout.is_some_and(|layout| {
+                    layout.src.is_ipv6()
+                        && layout.protocol == 17
+                        && word(case.packet(), layout.transport + 6) == Some(0)
+                })
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "authentication header",
+        reason: "N-OP-2: what authenticates the addresses cannot be translated; Linux breaks it",
+        matches: |case| {
+            case.is_dropped(DropReason::Untranslatable)
+                && Layout::of(case.packet()).is_some_and(|layout| layout.protocol == 51)
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "neighbours by way of the router",
+        reason: "N-FWD-10: hosts of a network reach each other by the switch; Linux routes and masquerades them",
+        matches: |case| {
+            let layout = Layout::of(case.packet());
+            case.is_dropped(DropReason::NoRoute)
+                && case.step.side == Side::Inside
+                && layout.is_some_and(|layout| is_on(Side::Inside, layout.dst))
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "stamps of the router",
+        reason: "N-FWD-8: options survive as they are; Linux adds its address to a recorded route, or a time",
+        matches: |case| match (case.kernel, case.ours) {
+            ([(side, kernel)], [(our_side, ours)]) if side == our_side => {
+                let blank = |packet: &[u8]| {
+                    let mut packet = packet.to_vec();
+                    let end = usize::from(packet[0] & 15) * 4;
+                    packet[20..end].fill(0);
+                    mend_header(&mut packet);
+                    packet
+                };
+                let has_stamps = matches!(case.packet().get(20), Some(7 | 68));
+                kernel[0] == ours[0] && kernel[0] >> 4 == 4 && has_stamps && blank(kernel) == blank(ours)
+            }
+            _ => false,
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "publication that meets its own target",
+        reason: "N-DN-6: the client's port is changed where the target talks to it already; Linux drops the packet",
+        matches: |case| {
+            let (Some(sent), [(Side::Inside, out)]) = (ports(case.packet()), case.ours) else { return false };
+            let published = case.step.side == Side::Outside && case.kernel.is_empty();
+            published && ports(out).is_some_and(|out| out[0] != sent[0])
+        },
+        aftermath: Aftermath::Burns,
+    },
+];
+
+/// The packet that an ICMP error quotes.
+fn quote(packet: &[u8]) -> Option<&[u8]> {
+    let layout = Layout::of(packet).filter(|layout| layout.is_error(packet))?;
+    packet.get(layout.transport + 8..).filter(|quote| !quote.is_empty())
+}
+
+fn has_right_header(packet: &[u8]) -> bool {
+    let length = usize::from(packet[0] & 15) * 4;
+    packet.get(..length).is_some_and(|header| sum(header) == 0xffff)
+}
+
+/// Source and destination port.
+fn ports(packet: &[u8]) -> Option<[u16; 2]> {
+    let layout = Layout::of(packet).filter(|layout| matches!(layout.protocol, 6 | 17 | 132))?;
+    Some([word(packet, layout.transport)?, word(packet, layout.transport + 2)?])
+}
+
+/// Whether an address is of a side's network.
+fn is_on(side: Side, address: IpAddr) -> bool {
+    let prefixes = PREFIXES[side as usize].iter().filter_map(|text| text.parse::<IpNet>().ok());
+    prefixes.into_iter().any(|prefix| prefix.contains(&address))
+}
+
+/// Whether it is one of those that Linux routes nevertheless.
+fn is_odd(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => {
+            let [first, second, .., last] = v4.octets();
+            let of_subnet = [Side::Inside, Side::Outside].iter().any(|&side| is_on(side, address));
+            first >= 240 || [first, second] == [169, 254] || of_subnet && matches!(last, 0 | 255)
+        }
+        IpAddr::V6(_) => false,
+    }
+}

@@ -132,7 +132,7 @@ impl Run<'_> {
         let signature = signature(&case);
         let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
             count: 0,
-            account: account(step, &case, history),
+            account: account(step, &case, history, world),
         });
         finding.count += 1;
         Aftermath::Burns
@@ -240,13 +240,14 @@ fn line(number: usize, step: &Step, kernel: &Passage, ours: &Passage) -> String 
 }
 
 /// All that is needed to understand a difference.
-fn account(step: &Step, case: &Case<'_>, history: &VecDeque<(Option<usize>, String)>) -> String {
+fn account(step: &Step, case: &Case<'_>, history: &VecDeque<(Option<usize>, String)>, world: &World) -> String {
     let mut text = String::new();
-    let conversation: Vec<&String> = history
-        .iter()
-        .filter(|(flow, _)| *flow == step.flow)
-        .map(|(_, line)| line)
-        .collect();
+    let is_near = |flow: Option<usize>| match (flow, step.flow) {
+        (Some(one), Some(other)) => world.flows[one].meets(&world.flows[other]),
+        _ => flow == step.flow,
+    };
+    let lines = history.iter().filter(|(flow, _)| is_near(*flow));
+    let conversation: Vec<&String> = lines.map(|(_, line)| line).collect();
     for line in &conversation[conversation.len().saturating_sub(CONVERSATION)..] {
         let _ = writeln!(text, "  {line}");
     }
