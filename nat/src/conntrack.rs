@@ -188,7 +188,7 @@ impl Table {
         for (key, hash) in [id.0 << 1, id.0 << 1 | 1].into_iter().zip(hashes) {
             let (conns, hasher) = (&self.conns, &self.hasher);
             self.index.insert_unique(hash, key, |&key| {
-                hasher.hash_one(&conns[(key >> 1) as usize].tuples[(key & 1) as usize])
+                hasher.hash_one(conns[(key >> 1) as usize].tuples[(key & 1) as usize])
             });
         }
         self.conns[id.index()].scheduled = self.wheel.insert(&mut self.links, id.0, new.deadline);

@@ -138,7 +138,7 @@ impl External {
             let port = (low + (start + offset) % count) as u16;
             let left_of_range = low + count - u32::from(port);
             let taken = pool.word(port) | reserved.map_or(0, |set| set.word(port));
-            if taken == u64::MAX && port % 64 == 0 && left_of_range >= 64 {
+            if taken == u64::MAX && port.is_multiple_of(64) && left_of_range >= 64 {
                 offset += 64;
                 continue;
             }

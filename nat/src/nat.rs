@@ -296,9 +296,9 @@ impl From<Outside> for Exterior {
 
 /// Bytes of the IP packet at the start of `bytes`, without padding, by the header; all of them if it is none.
 pub fn packet_len(bytes: &[u8]) -> usize {
-    let len = match bytes {
-        &[first, _, a, b, ..] if first >> 4 == 4 => usize::from(u16::from_be_bytes([a, b])),
-        &[first, _, _, _, a, b, ..] if first >> 4 == 6 => 40 + usize::from(u16::from_be_bytes([a, b])),
+    let len = match *bytes {
+        [first, _, a, b, ..] if first >> 4 == 4 => usize::from(u16::from_be_bytes([a, b])),
+        [first, _, _, _, a, b, ..] if first >> 4 == 6 => 40 + usize::from(u16::from_be_bytes([a, b])),
         _ => bytes.len(),
     };
     len.min(bytes.len())

@@ -78,6 +78,29 @@ impl Packet {
     pub(crate) const fn transport_len(&self) -> usize {
         self.len - self.transport
     }
+
+    /// Whether an authentication header vouches for the addresses, which then must not change (N-OP-2). Of IPv6 it may be
+    /// any of the extension headers.
+    pub(crate) fn is_authenticated(&self, bytes: &[u8]) -> bool {
+        if self.version == IpVersion::V4 {
+            return self.protocol == IpProtocol::AUTHENTICATION;
+        }
+        let mut next = bytes.get(6).copied().map(IpProtocol);
+        let mut at = Ipv6Header::LEN;
+        // The headers were walked by the same lengths before.
+        while let Some(protocol) = next.filter(|_| at < self.transport) {
+            if protocol == IpProtocol::AUTHENTICATION {
+                return true;
+            }
+            let len = match protocol {
+                IpProtocol::FRAGMENT => 8,
+                _ => (bytes.get(at + 1).copied().map_or(0, usize::from) + 1) * 8,
+            };
+            next = bytes.get(at).copied().map(IpProtocol);
+            at += len;
+        }
+        false
+    }
 }
 
 impl From<Malformed> for DropReason {

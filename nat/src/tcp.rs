@@ -1,87 +1,50 @@
 //! The tracker of one TCP connection: its state, its windows, whom to believe (nat-conformance §5).
+//!
+//! Theory of operation. Each [`Side`] has the numbers that it has sent and acknowledged; a segment is taken into account only
+//! if it lies inside of what both sides have told ([`side`]). Until a handshake is complete the state says which part of it
+//! is missing; after that the state follows from the marks of both sides alone, whether they have sent FIN and whether
+//! that was acknowledged, so that a retransmitted FIN changes nothing. Segments that fit no step of the [`table`] are
+//! invalid, or pass without an effect where it may be the tracker that is out of step: of those a SYN is remembered,
+//! because its answer brings the tracker back into step.
 
-use vswitch_wire::{TcpFlags, TcpSegment};
-
+use self::{
+    reset::Reset,
+    segment::{Class, Scale},
+    seq::SeqNum,
+    side::{Marks, Position, Side, absorb, position},
+    table::{Step, step},
+};
 use crate::{Direction, DropReason, Timer};
 
-/// How strictly segments are judged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TcpPolicy {
-    /// Begin a connection with any segment that has ACK (N-TCP-9), rather than with a SYN only.
-    pub loose: bool,
-    /// Look at the windows of RSTs only (N-WIN-5).
-    pub liberal: bool,
-    /// So many equal segments in one direction shorten the connection's time; 0 for never (N-TCP-15).
-    pub max_retrans: u8,
-    /// Take down what is not acknowledged sooner (N-TCP-13); off in the "rfc" profile.
-    pub watch_unacknowledged: bool,
-}
+mod handshake;
+mod reset;
+mod segment;
+mod seq;
+mod side;
+mod snapshot;
+mod state;
+mod table;
 
-impl Default for TcpPolicy {
-    fn default() -> Self {
-        Self {
-            loose: false,
-            liberal: false,
-            // net.netfilter.nf_conntrack_tcp_max_retrans.
-            max_retrans: 3,
-            watch_unacknowledged: true,
-        }
-    }
-}
-
-/// States of a connection, in the order of nat-conformance §5.1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum TcpState {
-    /// SYN seen.
-    SynSent,
-    /// SYN and SYN+ACK seen.
-    SynReceived,
-    /// The handshake is complete.
-    Established,
-    /// One side has sent FIN.
-    FinWait,
-    /// That FIN was acknowledged.
-    CloseWait,
-    /// The other side has sent FIN, too.
-    LastAck,
-    /// Both FINs are acknowledged.
-    TimeWait,
-    /// A RST was believed.
-    Close,
-    /// SYN seen from both sides.
-    SynSent2,
-}
-
-impl TcpState {
-    /// As `conntrack` prints it.
-    pub const fn name(self) -> &'static str {
-        "NONE"
-    }
-}
-
-/// What the tracker reads of a segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Segment {
-    pub(crate) flags: TcpFlags,
-    pub(crate) sequence: u32,
-    pub(crate) acknowledgment: u32,
-    /// As it stands there, not scaled.
-    pub(crate) window: u16,
-    /// Bytes of payload by the IP header's length; a super-frame's all (N-WIN-7).
-    pub(crate) payload_len: u32,
-    /// Of a SYN: the shift that it offers, at most 14 (N-WIN-1).
-    pub(crate) scale: Option<u8>,
-    /// Of a SYN: whether it offers SACK.
-    pub(crate) sack_permitted: bool,
-    /// The highest right edge of its SACK blocks.
-    pub(crate) sack_edge: Option<u32>,
-}
+pub(crate) use segment::Segment;
+pub use state::{TcpPolicy, TcpState};
 
 /// One connection. At most 60 bytes.
+///
+/// # States
+///
+/// [`SynSent`](TcpState::SynSent) after [`open`](Self::open), or [`Established`](TcpState::Established) where a
+/// connection was picked up. [`track`](Self::track) may be called in every state; [`Fate::Remove`] and [`Fate::Reopen`]
+/// are the exits, after which it must not be called again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TcpTrack {
+    /// Of the original and of the reply direction.
+    sides: [Side; 2],
+    /// The last segment that was taken into account, or a SYN that passed without.
+    last: Last,
+    /// Whose that is.
+    spoke: Direction,
     state: TcpState,
+    flags: Flags,
 }
 
 /// What a valid segment does to the connection's entry.
@@ -101,29 +64,9 @@ pub(crate) enum Fate {
     Keep,
     /// The segment is translated, and the entry is removed at once (N-TCP-5).
     Remove,
-    /// The entry is removed, and the segment begins another with the same mapping (N-TCP-11).
+    /// The entry is removed, and the segment is one of no connection: the initiator's begins another with the same mapping
+    /// (N-TCP-11), the responder's is one that nobody asked for.
     Reopen,
-}
-
-impl Segment {
-    /// Reads a segment whose lengths were checked; options that make no sense end the reading of options (N-WIN-2).
-    ///
-    /// # Errors
-    ///
-    /// [`DropReason::Invalid`] for flags that no segment has (N-TCP-3).
-    pub(crate) fn read(segment: &TcpSegment<'_>) -> Result<Self, DropReason> {
-        let header = segment.header();
-        Ok(Self {
-            flags: header.flags(),
-            sequence: header.sequence(),
-            acknowledgment: header.acknowledgment(),
-            window: header.window(),
-            payload_len: segment.payload().len() as u32,
-            scale: None,
-            sack_permitted: false,
-            sack_edge: None,
-        })
-    }
 }
 
 impl TcpTrack {
@@ -133,27 +76,30 @@ impl TcpTrack {
     ///
     /// [`DropReason::Invalid`] if no connection begins so.
     pub(crate) fn open(segment: &Segment, policy: &TcpPolicy) -> Result<(Self, Timer), DropReason> {
-        let _ = (segment, policy);
-        let state = TcpState::SynSent;
-        Ok((Self { state }, Timer::TcpSynSent))
+        match segment.class {
+            Class::Syn => Ok((Self::begin(segment), Timer::TcpSynSent)),
+            // N-TCP-9. Its time is short until the other side shows that it knows of the connection.
+            Class::Ack if policy.loose => Ok((Self::pick_up(segment), Timer::TcpUnacknowledged)),
+            _ => Err(DropReason::Invalid),
+        }
     }
 
     /// Takes a later segment.
     ///
     /// # Errors
     ///
-    /// [`DropReason::Invalid`]; nothing has changed but what it takes to find the next one valid.
+    /// [`DropReason::Invalid`]; nothing has changed but what [`is_out_of_step`](Self::is_out_of_step) tells.
+    #[inline]
     pub(crate) fn track(
         &mut self,
         direction: Direction,
         segment: &Segment,
         policy: &TcpPolicy,
     ) -> Result<Tracked, DropReason> {
-        let _ = (direction, segment, policy);
-        Ok(Tracked {
-            timer: Some(Timer::TcpEstablished),
-            fate: Fate::Keep,
-        })
+        if matches!(self.state, TcpState::Established) & matches!(segment.class, Class::Ack) {
+            return self.exchange(direction, segment, policy);
+        }
+        self.track_turn(direction, segment, policy)
     }
 
     /// Its state.
@@ -161,10 +107,356 @@ impl TcpTrack {
         self.state
     }
 
+    /// After an error: whether both sides have sent a FIN or a RST where none was expected. Then the entry should not live
+    /// longer than [`Timer::TcpUnacknowledged`] (N-TCP-25): the connection is over, and this tracker has missed it.
+    pub(crate) const fn is_out_of_step(&self) -> bool {
+        let [original, reply] = &self.sides;
+        self.flags.has(Flags::ASSURED)
+            && original.marks.has(Marks::STRAYED)
+            && reply.marks.has(Marks::STRAYED)
+    }
+
     /// Whether the sender in `direction` may have sent this sequence number and not had it acknowledged yet: what an
     /// ICMP error that is no forgery quotes (N-ICE-13, RFC 5927 §4.1).
     pub(crate) fn is_in_flight(&self, direction: Direction, sequence: u32) -> bool {
-        let _ = (direction, sequence);
-        true
+        let sequence = SeqNum(sequence);
+        let (sender, receiver) = (self.side(direction), self.side(direction.inverted()));
+        if self.remembers_syn_of(direction) && sequence == self.last.sequence {
+            return true;
+        }
+        // Nothing says where a connection began that was picked up.
+        let is_acknowledged = receiver.marks.has(Marks::ACK_KNOWN) || !self.flags.has(Flags::LIBERAL);
+        let is_old = is_acknowledged && sequence.lt(receiver.max_ack);
+        sender.has_spoken() && !is_old && sequence.le(sender.end)
+    }
+
+    fn begin(syn: &Segment) -> Self {
+        let mut track = Self {
+            sides: [Side::begun(syn), Side::SILENT],
+            last: Last::of(syn),
+            spoke: Direction::Original,
+            state: TcpState::SynSent,
+            flags: Flags(0),
+        };
+        track.sides[Direction::Reply as usize].max_ack = syn.sequence;
+        track
+    }
+
+    /// N-WIN-4.
+    fn pick_up(segment: &Segment) -> Self {
+        let acknowledged = segment.sack_edge.unwrap_or(segment.acknowledgment);
+        let reply = Side {
+            end: acknowledged,
+            max_end: acknowledged,
+            marks: Marks(Marks::SACK),
+            ..Side::SILENT
+        };
+        Self {
+            sides: [Side::met(segment), reply],
+            last: Last::of(segment),
+            spoke: Direction::Original,
+            state: TcpState::Established,
+            flags: Flags(Flags::LIBERAL),
+        }
+    }
+
+    /// What is not the steady state: beginnings and ends.
+    fn track_turn(
+        &mut self,
+        direction: Direction,
+        segment: &Segment,
+        policy: &TcpPolicy,
+    ) -> Result<Tracked, DropReason> {
+        if segment.class == Class::Rst {
+            return self.reset(direction, segment);
+        }
+        match step(direction, segment.class, self.state) {
+            Step::Agree => self.agree(segment),
+            Step::Answer => self.answer(segment),
+            Step::Cross => Ok(self.cross(segment)),
+            Step::Exchange => self.exchange(direction, segment, policy),
+            Step::Ignore => self.overhear(direction, segment, policy),
+            Step::Invalid => self.refuse(direction, segment, policy),
+            Step::Reopen => Ok(Tracked::REOPEN),
+            Step::Retry => Ok(self.retry(segment)),
+        }
+    }
+
+    /// A segment of a connection that has begun: data, acknowledgments, FINs.
+    #[inline]
+    fn exchange(
+        &mut self,
+        direction: Direction,
+        segment: &Segment,
+        policy: &TcpPolicy,
+    ) -> Result<Tracked, DropReason> {
+        let old = self.state;
+        if !matches!(old, TcpState::Established)
+            && let Some(tracked) = self.passes_by(direction, segment)
+        {
+            return Ok(tracked);
+        }
+        let (sender, receiver) = pair(&mut self.sides, direction);
+        if !sender.has_spoken() {
+            // The answer to a connection that was picked up.
+            *sender = Side::met(segment);
+        }
+        let is_liberal = policy.liberal | self.flags.has(Flags::LIBERAL);
+        match position(sender, receiver, segment) {
+            Position::Inside => {}
+            _ if is_liberal => {}
+            Position::Old => return Ok(Tracked::UNCHANGED),
+            Position::Overshoot => {
+                sender.extend(segment);
+                return Ok(Tracked::UNCHANGED);
+            }
+            Position::Outside => return Err(self.stray(direction, segment)),
+        }
+        let is_new = sender.end.lt(segment.end);
+        absorb(sender, receiver, segment);
+        self.note(direction, segment);
+        if !matches!((old, segment.class), (TcpState::Established, Class::Ack)) {
+            self.turn(direction, segment, is_new);
+        }
+        Ok(self.settle(direction, old, policy))
+    }
+
+    /// A RST.
+    fn reset(&mut self, direction: Direction, segment: &Segment) -> Result<Tracked, DropReason> {
+        match self.judge_reset(direction, segment) {
+            // N-TCP-5: what was refused was never there.
+            Reset::Believed if !self.flags.has(Flags::REPLIED) => return Ok(Tracked::REMOVE),
+            Reset::Believed => {
+                self.state = TcpState::Close;
+                self.flags.clear(Flags::DOUBTFUL);
+                self.sides[direction as usize].marks.set(Marks::RESET);
+            }
+            Reset::Doubtful => match self.state {
+                TcpState::Close => {}
+                // N-TCP-20: a challenge restores the time, silence ends the connection. How much the sender has sent is
+                // not known any more.
+                TcpState::Established | TcpState::SynReceived => {
+                    self.sides[direction as usize].marks.set(Marks::UNACKNOWLEDGED);
+                }
+                _ => {
+                    self.state = TcpState::Close;
+                    self.flags.set(Flags::DOUBTFUL);
+                }
+            },
+            Reset::Ignored => return Ok(Tracked::UNCHANGED),
+            Reset::Invalid => return Err(self.stray(direction, segment)),
+        }
+        Ok(Tracked::keep(Timer::TcpClose))
+    }
+
+    /// The state after a segment that is no RST; `is_new` if its sender has sent what it had not before.
+    fn turn(&mut self, direction: Direction, segment: &Segment, is_new: bool) {
+        let by_fins = self.state_by_fins();
+        self.state = match (self.state, by_fins) {
+            (TcpState::SynReceived, TcpState::Established) => {
+                let completes = direction == Direction::Original || self.flags.has(Flags::SIMULTANEOUS);
+                match segment.class == Class::Ack && completes {
+                    true => TcpState::Established,
+                    false => TcpState::SynReceived,
+                }
+            }
+            (TcpState::Close, _) if !self.revives(direction, is_new) => TcpState::Close,
+            (TcpState::Close, by_fins) => {
+                self.flags.clear(Flags::DOUBTFUL);
+                for side in &mut self.sides {
+                    side.marks.clear(Marks::RESET);
+                }
+                by_fins
+            }
+            (_, by_fins) => by_fins,
+        };
+    }
+
+    /// N-TCP-22: whether a segment shows that nobody has taken the RST seriously. After one with the right number that takes
+    /// new data of its sender, because the peer's may have been on their way.
+    const fn revives(&self, direction: Direction, is_new: bool) -> bool {
+        let contradicts = is_new && self.side(direction).marks.has(Marks::RESET);
+        self.flags.has(Flags::ASSURED) && (self.flags.has(Flags::DOUBTFUL) || contradicts)
+    }
+
+    /// The state of a connection whose handshake is complete.
+    const fn state_by_fins(&self) -> TcpState {
+        let [original, reply] = [self.sides[0].marks, self.sides[1].marks];
+        match (original.has(Marks::FIN_SENT), reply.has(Marks::FIN_SENT)) {
+            (false, false) => TcpState::Established,
+            (true, true) if original.has(Marks::FIN_ACKED) && reply.has(Marks::FIN_ACKED) => {
+                TcpState::TimeWait
+            }
+            (true, true) => TcpState::LastAck,
+            _ if original.has(Marks::FIN_ACKED) || reply.has(Marks::FIN_ACKED) => TcpState::CloseWait,
+            _ => TcpState::FinWait,
+        }
+    }
+
+    /// Remembers a segment that was taken into account.
+    #[inline]
+    fn note(&mut self, direction: Direction, segment: &Segment) {
+        let last = Last::of(segment);
+        let is_repeated = matches!(segment.class, Class::Ack) && self.spoke == direction && self.last == last;
+        let repeats = &mut self.sides[direction as usize].repeats;
+        *repeats = if is_repeated { repeats.saturating_add(1) } else { 0 };
+        self.last = last;
+        self.spoke = direction;
+    }
+
+    /// What a segment that was taken into account does to the entry; `old` is the state before.
+    #[inline]
+    fn settle(&mut self, direction: Direction, old: TcpState, policy: &TcpPolicy) -> Tracked {
+        let mut tracked = Tracked::keep(self.timer(policy));
+        // N-TCP-7. An answer counts after it: it takes one more segment to see that it was one.
+        if self.flags.0 & (Flags::REPLIED | Flags::ASSURED) == Flags::REPLIED
+            && matches!(old, TcpState::SynReceived | TcpState::Established)
+            && self.state == TcpState::Established
+        {
+            self.flags.set(Flags::ASSURED);
+            tracked.fate = Fate::Assure;
+        }
+        if direction == Direction::Reply {
+            self.flags.set(Flags::REPLIED);
+        }
+        tracked
+    }
+
+    /// The time of the state, or the shorter one of a connection that seems to be stuck: only of states whose own time is long.
+    #[inline]
+    fn timer(&self, policy: &TcpPolicy) -> Timer {
+        let long = match self.state {
+            TcpState::Established => Timer::TcpEstablished,
+            TcpState::CloseWait => Timer::TcpCloseWait,
+            TcpState::SynSent => return Timer::TcpSynSent,
+            TcpState::SynReceived => return Timer::TcpSynReceived,
+            TcpState::FinWait => return Timer::TcpFinWait,
+            TcpState::LastAck => return Timer::TcpLastAck,
+            TcpState::TimeWait => return Timer::TcpTimeWait,
+            TcpState::Close => return Timer::TcpClose,
+            TcpState::SynSent2 => return Timer::TcpSynSent2,
+        };
+        let [original, reply] = &self.sides;
+        let marks = Marks(original.marks.0 | reply.marks.0);
+        let repeats = self.side(self.spoke).repeats;
+        if policy.max_retrans != 0 && repeats >= policy.max_retrans {
+            Timer::TcpMaxRetrans
+        } else if policy.watch_unacknowledged && marks.has(Marks::UNACKNOWLEDGED) {
+            Timer::TcpUnacknowledged
+        } else if self.last.window == 0 {
+            // N-TCP-14.
+            Timer::TcpMaxRetrans
+        } else if !self.flags.has(Flags::REPLIED) {
+            // N-TCP-9.
+            Timer::TcpUnacknowledged
+        } else {
+            long
+        }
+    }
+
+    /// A segment that is nowhere near: a FIN or a RST is remembered (N-TCP-25).
+    #[cold]
+    const fn stray(&mut self, direction: Direction, segment: &Segment) -> DropReason {
+        if matches!(segment.class, Class::Fin | Class::Rst) {
+            self.sides[direction as usize].marks.set(Marks::STRAYED);
+        }
+        DropReason::Invalid
+    }
+
+    #[inline]
+    const fn side(&self, direction: Direction) -> &Side {
+        &self.sides[direction as usize]
     }
 }
+
+/// A segment as far as later ones are compared with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Last {
+    sequence: SeqNum,
+    acknowledgment: SeqNum,
+    end: SeqNum,
+    window: u16,
+    scale: Scale,
+    /// `None` after it has served.
+    class: Option<Class>,
+}
+
+/// Facts about a connection, as bits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Flags(u8);
+
+impl Last {
+    #[inline]
+    const fn of(segment: &Segment) -> Self {
+        Self {
+            sequence: segment.sequence,
+            acknowledgment: segment.acknowledgment,
+            end: segment.end,
+            window: segment.window,
+            scale: segment.scale,
+            class: Some(segment.class),
+        }
+    }
+}
+
+impl Flags {
+    /// The responder has taken part.
+    const REPLIED: u8 = 1;
+    /// N-TCP-7.
+    const ASSURED: u8 = 1 << 1;
+    /// It was met in the middle: windows do not count, because their scale is not known (N-WIN-4).
+    const LIBERAL: u8 = 1 << 2;
+    /// Both sides have sent SYN.
+    const SIMULTANEOUS: u8 = 1 << 3;
+    /// The RST that closed it may not have been taken seriously.
+    const DOUBTFUL: u8 = 1 << 4;
+    /// The SYN in [`TcpTrack::last`] offers SACK.
+    const LAST_SACK: u8 = 1 << 5;
+    /// All that have a meaning.
+    const ALL: u8 = (1 << 6) - 1;
+
+    #[inline]
+    const fn has(self, flag: u8) -> bool {
+        self.0 & flag != 0
+    }
+
+    const fn set(&mut self, flag: u8) {
+        self.0 |= flag;
+    }
+
+    const fn clear(&mut self, flag: u8) {
+        self.0 &= !flag;
+    }
+}
+
+impl Tracked {
+    /// The segment passes, and that is all.
+    pub(crate) const UNCHANGED: Self = Self::new(None, Fate::Keep);
+    const REMOVE: Self = Self::new(None, Fate::Remove);
+    const REOPEN: Self = Self::new(None, Fate::Reopen);
+
+    /// The entry stays, for so long.
+    #[inline]
+    pub(crate) const fn keep(timer: Timer) -> Self {
+        Self::new(Some(timer), Fate::Keep)
+    }
+
+    const fn new(timer: Option<Timer>, fate: Fate) -> Self {
+        Self { timer, fate }
+    }
+}
+
+/// Sender and receiver of a segment.
+#[inline]
+const fn pair(sides: &mut [Side; 2], direction: Direction) -> (&mut Side, &mut Side) {
+    let [original, reply] = sides;
+    match direction {
+        Direction::Original => (original, reply),
+        Direction::Reply => (reply, original),
+    }
+}
+
+const _: () = assert!(size_of::<TcpTrack>() <= 60, "a connection has room for 60 bytes");
+
+#[cfg(test)]
+mod tests;

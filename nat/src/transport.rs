@@ -1,8 +1,14 @@
 //! What of a packet's transport header the engine works with.
 
-use vswitch_wire::{IpProtocol, TcpSegment, UdpDatagram};
+use vswitch_wire::{IpProtocol, IpVersion, TcpSegment, UdpDatagram};
 
-use crate::{DropReason, Timer, Tuple, Zone, icmp_error::IcmpError, packet::Packet, tcp::Segment};
+use crate::{
+    DropReason, Timer, Tuple, Zone,
+    icmp_error::IcmpError,
+    packet::Packet,
+    rewrite::{Query, UDP_LITE, is_icmp},
+    tcp::Segment,
+};
 
 /// A transport header as read.
 #[derive(Debug, Clone, Copy)]
@@ -60,16 +66,26 @@ impl Transport {
             }
             UDP_LITE => flow(nonzero(ports(payload, UDP_HEADER)?)?, 0, Kind::Udp),
             IpProtocol::SCTP => flow(nonzero(ports(payload, SCTP_HEADER)?)?, 0, Kind::Sctp),
-            IpProtocol::ICMP => match query(payload, &QUERIES_V4)? {
-                Some((Role::Ask, query, id)) => flow((id, 0), query, Kind::Ask(Timer::Icmp)),
-                Some((Role::Answer, query, id)) => flow((0, id), query, Kind::Answer),
-                None => Self::read_error(bytes, packet),
-            },
-            IpProtocol::ICMPV6 => match query(payload, &QUERIES_V6)? {
-                Some((Role::Ask, query, id)) => flow((id, 0), query, Kind::Ask(Timer::Icmpv6)),
-                Some((Role::Answer, query, id)) => flow((0, id), query, Kind::Answer),
-                None => Self::read_error(bytes, packet),
-            },
+            protocol if is_icmp(packet.version, protocol) => {
+                let &[kind, _, _, _, a, b, _, _, ..] = payload else {
+                    return Err(DropReason::Malformed);
+                };
+                let id = u16::from_be_bytes([a, b]);
+                let timer = match packet.version {
+                    IpVersion::V4 => Timer::Icmp,
+                    IpVersion::V6 => Timer::Icmpv6,
+                };
+                let Some(query) = Query::of(packet.version, kind) else {
+                    return Self::read_error(bytes, packet);
+                };
+                let role = match query {
+                    Query::Reply(_) => Kind::Answer,
+                    Query::Request(_) => Kind::Ask(timer),
+                };
+                flow(query.ports(id), query.request(), role)
+            }
+            // Each belongs to the other version.
+            IpProtocol::ICMP | IpProtocol::ICMPV6 => Err(DropReason::Malformed),
             GRE => flow((0, 0), 0, Kind::Portless(Timer::Gre)),
             _ => flow((0, 0), 0, Kind::Portless(Timer::Generic)),
         }
@@ -80,32 +96,6 @@ impl Transport {
         let error = IcmpError::read(bytes, packet)?;
         error.map(Self::Error).ok_or(DropReason::Invalid)
     }
-}
-
-#[derive(Clone, Copy)]
-enum Role {
-    Answer,
-    Ask,
-}
-
-/// Types of requests with those of their replies (nf_conntrack_proto_icmp.c, `valid_new` and `invmap`): echo, timestamp,
-/// information, address mask.
-const QUERIES_V4: [(u8, u8); 4] = [(8, 0), (13, 14), (15, 16), (17, 18)];
-/// Echo, node information (RFC 4443, RFC 4620).
-const QUERIES_V6: [(u8, u8); 2] = [(128, 129), (139, 140)];
-
-/// The query that a message is of: its role, the request's type, the identifier.
-fn query(message: &[u8], queries: &[(u8, u8)]) -> Result<Option<(Role, u8, u16)>, DropReason> {
-    let &[kind, _, _, _, a, b, _, _, ..] = message else {
-        return Err(DropReason::Malformed);
-    };
-    let id = u16::from_be_bytes([a, b]);
-    let found = queries.iter().find_map(|&(ask, answer)| match kind {
-        _ if kind == ask => Some((Role::Ask, ask, id)),
-        _ if kind == answer => Some((Role::Answer, ask, id)),
-        _ => None,
-    });
-    Ok(found)
 }
 
 /// The ports of a protocol that has them first, in a header of `len` bytes.
@@ -141,8 +131,6 @@ pub(crate) const fn has_ports(protocol: u8) -> bool {
 
 /// Generic routing encapsulation (RFC 2784).
 const GRE: IpProtocol = IpProtocol(47);
-/// RFC 3828.
-pub(crate) const UDP_LITE: IpProtocol = IpProtocol(136);
 const UDP_HEADER: usize = 8;
 /// RFC 9260 §3.1, and no chunk.
 const SCTP_HEADER: usize = 12;

@@ -248,7 +248,7 @@ fn with_checksum(bytes: &mut [u8]) {
     };
     let pseudo_header = match packet.version {
         IpVersion::V4 => 0,
-        IpVersion::V6 => rewrite::pseudo_header(&packet, packet.transport_len()),
+        IpVersion::V6 => rewrite::pseudo_header(&packet, packet.len - packet.transport),
     };
     if let Some(message) = bytes.get_mut(packet.transport..packet.len)
         && message.len() >= 4

@@ -193,12 +193,11 @@ impl Nat {
         tuple: &Tuple,
     ) -> Result<(Address, u16, LeasePlan), DropReason> {
         let external = self.external_of(zone, tuple.src).ok_or(DropReason::NoRoute)?;
+        if arrival.packet.is_authenticated(arrival.bytes) {
+            return Err(DropReason::Untranslatable);
+        }
         if !has_ports(tuple.protocol) {
-            return match tuple.protocol() {
-                // What it authenticates is what would change (N-OP-2).
-                vswitch_wire::IpProtocol::AUTHENTICATION => Err(DropReason::Untranslatable),
-                _ => Ok((external, 0, LeasePlan::None)),
-            };
+            return Ok((external, 0, LeasePlan::None));
         }
         let inside = Endpoint {
             zone,

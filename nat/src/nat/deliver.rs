@@ -108,10 +108,13 @@ impl Nat {
         };
         let Some(from) = from else { return };
         let original = (&mut *arrival.bytes, &arrival.packet, arrival.offload);
-        match self
-            .errors
-            .report(arrival.now, complaint, original, from, &mut self.reply)
-        {
+        match self.errors.report(
+            arrival.now,
+            complaint,
+            original,
+            (arrival.zone, from),
+            &mut self.reply,
+        ) {
             Report::Forbidden => {}
             Report::Limited => self.counters.errors_limited += 1,
             Report::Made => {
