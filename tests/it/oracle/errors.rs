@@ -91,6 +91,14 @@ pub(super) fn about(world: &mut World, index: usize) -> Option<Step> {
         }
         Some(header.packet(&outer, icmp_protocol(version), &content))
     };
+    let is_in_flight = (flow.protocol == 6).then(|| {
+        let quoted = Layout::of(&quotes[0]).and_then(|layout| {
+            let bytes = quotes[0].get(layout.transport + 4..layout.transport + 8)?;
+            Some(u32::from_be_bytes(bytes.try_into().ok()?))
+        });
+        let changed = matches!(lie, Lie::Sequence) as u32 * (0x40 << 24);
+        quoted.is_some_and(|quoted| flow.is_in_flight(complainer.opposite(), quoted ^ changed))
+    });
     let [Some(kernel), Some(ours)] = quotes.each_ref().map(|quote| complain(quote)) else { return None };
     Some(Step {
         side,
@@ -99,6 +107,7 @@ pub(super) fn about(world: &mut World, index: usize) -> Option<Step> {
         from: None,
         what: lie.name(),
         segment: None,
+        is_in_flight,
     })
 }
 

@@ -62,6 +62,8 @@ pub(super) struct Flow {
     /// What each party last received, of each router.
     pub(super) received: [Option<[Vec<u8>; 2]>; 2],
     pub(super) tcp: TcpModel,
+    /// Of what each party sent, where it ends and how much of it was acknowledged.
+    sent: [Option<[u32; 2]>; 2],
     /// The routers have parted over it on purpose.
     pub(super) is_burnt: bool,
 }
@@ -84,6 +86,7 @@ impl Flow {
             external: [client.port; 2],
             received: [None, None],
             tcp: TcpModel::default(),
+            sent: [None; 2],
             is_burnt: false,
         }
     }
@@ -127,12 +130,47 @@ impl Flow {
         })
     }
 
+    /// Whether a sequence number of a party's is one that it sent and that was not acknowledged.
+    pub(super) fn is_in_flight(&self, sender: Party, sequence: u32) -> bool {
+        self.sent[sender as usize].is_some_and(|[end, acknowledged]| {
+            sequence.wrapping_sub(acknowledged) <= end.wrapping_sub(acknowledged)
+        })
+    }
+
+    /// Notes how far a segment goes.
+    fn note_segment(&mut self, from: Party, packet: &[u8]) {
+        let Some(layout) = Layout::of(packet).filter(|layout| layout.protocol == 6) else { return };
+        let at = layout.transport;
+        let long = |at: usize| packet.get(at..at + 4).and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
+        let (Some(seq), Some(ack), Some(&flags)) = (long(at + 4), long(at + 8), packet.get(at + 13)) else { return };
+        let header = usize::from(packet[at + 12] >> 4) * 4;
+        let length = packet.len().saturating_sub(at + header) as u32;
+        let end = seq.wrapping_add(length + u32::from(flags & 1) + u32::from(flags >> 1 & 1));
+        let is_later = |new: u32, old: u32| new.wrapping_sub(old) < 1 << 31;
+        let own = &mut self.sent[from as usize];
+        match own {
+            Some([until, _]) if flags & 2 == 0 => {
+                if is_later(end, *until) {
+                    *until = end;
+                }
+            }
+            _ => *own = Some([end, seq]),
+        }
+        if let (Some([until, acknowledged]), true) = (&mut self.sent[from.opposite() as usize], flags & 16 != 0)
+            && is_later(ack, *acknowledged)
+            && is_later(*until, ack)
+        {
+            *acknowledged = ack;
+        }
+    }
+
     /// Notes what the other party received.
     pub(super) fn learn(&mut self, from: Party, packets: [&[u8]; 2]) {
         let layouts = packets.map(Layout::of);
         if layouts.iter().flatten().any(|layout| layout.fragment.is_none()) {
             self.received[from.opposite() as usize] = Some(packets.map(<[u8]>::to_vec));
         }
+        self.note_segment(from, packets[0]);
         if from == Party::Server {
             return;
         }

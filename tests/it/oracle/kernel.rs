@@ -239,7 +239,8 @@ table inet oracle {
     }
     chain entry {
         type filter hook forward priority filter
-        iifname outside ct state new ct status != dnat drop
+        iifname outside ct status dnat accept
+        iifname outside ct state new drop
     }
     chain published {
         type nat hook prerouting priority dstnat

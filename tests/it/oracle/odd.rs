@@ -99,6 +99,7 @@ pub(super) fn packet(world: &mut World) -> Step {
         from: None,
         what,
         segment: None,
+        is_in_flight: None,
     }
 }
 

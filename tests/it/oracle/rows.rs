@@ -121,7 +121,7 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-FWD-10: hosts of a network reach each other by the switch; Linux routes and masquerades them",
         matches: |case| {
             let layout = Layout::of(case.packet());
-            case.is_dropped(DropReason::NoRoute)
+            case.reason == Some(DropReason::NoRoute)
                 && case.step.side == Side::Inside
                 && layout.is_some_and(|layout| is_on(Side::Inside, layout.dst))
         },
@@ -147,14 +147,90 @@ pub(super) const ROWS: &[Row] = &[
         aftermath: Aftermath::None,
     },
     Row {
-        name: "publication that meets its own target",
-        reason: "N-DN-6: the client's port is changed where the target talks to it already; Linux drops the packet",
+        name: "implausible MTU",
+        reason: "N-ICE-13: MTUs below 552, or 1280 of IPv6, are those of attacks; Linux passes them on",
         matches: |case| {
-            let (Some(sent), [(Side::Inside, out)]) = (ports(case.packet()), case.ours) else { return false };
-            let published = case.step.side == Side::Outside && case.kernel.is_empty();
-            published && ports(out).is_some_and(|out| out[0] != sent[0])
+            let packet = case.packet();
+            let Some(layout) = Layout::of(packet) else { return false };
+            let (kind, at) = (packet.get(layout.transport..layout.transport + 2), layout.transport);
+            let mtu = word(packet, at + 6).unwrap_or_default();
+            case.is_dropped(DropReason::Invalid)
+                && match (layout.protocol, kind) {
+                    (1, Some([3, 4])) => mtu < 552,
+                    (58, Some([2, _])) => mtu < 1280,
+                    _ => false,
+                }
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "error about what is not in flight",
+        reason: "N-ICE-13: a quoted sequence number must be one that is not acknowledged; Linux does not look",
+        matches: |case| case.is_dropped(DropReason::IcmpUnrelated) && case.step.is_in_flight == Some(false),
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "multicast listener messages",
+        reason: "N-INV-1: what begins no connection does not leave; Linux does not track these, and lets them go as they are",
+        matches: |case| {
+            let layout = Layout::of(case.packet());
+            let kind = layout.filter(|layout| layout.protocol == 58).map(|layout| case.packet().get(layout.transport));
+            case.is_dropped(DropReason::Invalid)
+                && case.step.side == Side::Inside
+                && matches!(kind, Some(Some(130..=132 | 143)))
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "malformed options",
+        reason: "N-INV-2: what contradicts itself is dropped; Linux reports the place",
+        matches: |case| {
+            case.is_dropped(DropReason::Malformed)
+                && matches!(case.kernel, [(side, error)] if *side == case.step.side && has_type(error, 12))
+                && case.packet()[0] & 15 > 5
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "address beyond its scope",
+        reason: "N-V6-3: addresses of a link, of no host and of IPv4 do not cross; Linux routes some, and reports others",
+        matches: |case| {
+            let layout = Layout::of(case.packet());
+            case.is_dropped(DropReason::Martian)
+                && layout.is_some_and(|layout| [layout.src, layout.dst].into_iter().any(|address| match address {
+                    IpAddr::V4(_) => false,
+                    IpAddr::V6(v6) => {
+                        v6.is_multicast() || v6.segments()[0] == 0xfe80 || v6.to_ipv4().is_some()
+                    }
+                }))
         },
         aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "routing header",
+        reason: "N-V6-1: type 0 is refused even when nothing is left to visit; Linux passes that",
+        matches: |case| {
+            case.is_dropped(DropReason::SourceRoute) && matches!(case.packet(), [first, .., ] if first >> 4 == 6)
+                && case.packet().get(6) == Some(&43)
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "atomic fragment",
+        reason: "N-FR-10: a fragment that is all of its datagram stays one; Linux takes its header away",
+        matches: |case| match (case.kernel, case.ours) {
+            ([(side, kernel)], [(our_side, ours)]) if side == our_side && ours.len() == kernel.len() + 8 => {
+                let mut bare = ours.to_vec();
+                let is_atomic = ours[0] >> 4 == 6 && ours[6] == 44 && word(ours, 42) == Some(0);
+                bare[6] = ours[40];
+                bare.drain(40..48);
+                let length = bare.len() as u16 - 40;
+                bare[4..6].copy_from_slice(&length.to_be_bytes());
+                is_atomic && bare == *kernel
+            }
+            _ => false,
+        },
+        aftermath: Aftermath::None,
     },
 ];
 
@@ -162,6 +238,12 @@ pub(super) const ROWS: &[Row] = &[
 fn quote(packet: &[u8]) -> Option<&[u8]> {
     let layout = Layout::of(packet).filter(|layout| layout.is_error(packet))?;
     packet.get(layout.transport + 8..).filter(|quote| !quote.is_empty())
+}
+
+/// Whether it is an ICMP message of that type.
+fn has_type(packet: &[u8], kind: u8) -> bool {
+    let layout = Layout::of(packet).filter(|layout| layout.protocol == 1);
+    layout.is_some_and(|layout| packet.get(layout.transport) == Some(&kind))
 }
 
 fn has_right_header(packet: &[u8]) -> bool {

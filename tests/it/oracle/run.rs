@@ -269,4 +269,4 @@ const EPOCH: usize = 600;
 const HISTORY: usize = 4000;
 
 /// Lines of a conversation in an account.
-const CONVERSATION: usize = 14;
+const CONVERSATION: usize = 30;

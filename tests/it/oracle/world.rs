@@ -31,6 +31,8 @@ pub(super) struct Step {
     pub(super) from: Option<Party>,
     pub(super) what: &'static str,
     pub(super) segment: Option<Move>,
+    /// Of an error that quotes a segment: whether its sequence number was sent and not acknowledged.
+    pub(super) is_in_flight: Option<bool>,
 }
 
 impl World {
@@ -238,6 +240,7 @@ impl World {
             from: Some(from),
             what,
             segment,
+            is_in_flight: None,
         }
     }
 }
