@@ -27,7 +27,7 @@ use arrival::{Arrival, Key};
 use queue::{By, Queue};
 use slot::{OVERHEAD, Slot, State};
 
-pub(crate) use cut::{Cut, cut, may_be_cut};
+pub(crate) use cut::{Cut, cut};
 
 /// What reassembly may take (N-FR-5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +224,7 @@ impl Fragments {
     fn begin(&mut self, now: Instant, timeout: Duration, arrival: &Arrival<'_>) -> Result<u32, DropReason> {
         let key = arrival.key;
         self.make_place(&key)?;
-        let mut slot = Slot::new(now + timeout, arrival);
+        let mut slot = Slot::new(now + timeout.min(TIMEOUT_MAX), arrival);
         // A buffer that is used again counts with all of its room.
         if let Some(buffer) = self.spare.pop() {
             match self.fits(&key, OVERHEAD + buffer.capacity()) {
@@ -351,7 +351,10 @@ struct Share {
     sources: usize,
 }
 
-/// Buffers kept for the next datagrams; ours, as many as a few senders have under way at once.
+/// Ours: what is set longer holds memory for nothing.
+const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
+/// Buffers kept for the next datagrams; ours, as many as a few senders have under way at once. While nothing is in them they
+/// are in no count: at most 72 KiB each beside the limits.
 const SPARE_MAX: usize = 8;
 /// Datagrams of a version that are given up in one call.
 const EXPIRE_MAX: usize = 64;

@@ -149,6 +149,7 @@ impl Nat {
     pub fn handle_timeout(&mut self, now: Instant) {
         let ticks = self.clock.advance(now);
         self.fragments.handle_timeout(now);
+        self.count_lost();
         let mut budget = EXPIRY_BUDGET;
         while let Some(id) = self.table.poll_expired(ticks, &mut budget) {
             self.counters.expired += 1;
@@ -208,6 +209,12 @@ impl Nat {
             traffic: conn.traffic,
             mapping: publication.map(|publication| publication.mapping.id),
         }
+    }
+
+    fn count_lost(&mut self) {
+        let lost = self.fragments.lost();
+        self.counters.datagrams_evicted = lost.evicted;
+        self.counters.datagrams_expired = lost.expired;
     }
 
     fn note(&mut self, event: impl FnOnce(ConnView) -> Event, id: ConnId) {

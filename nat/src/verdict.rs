@@ -123,6 +123,10 @@ pub struct Counters {
     pub expired: u64,
     /// Datagrams that were put together.
     pub reassembled: u64,
+    /// Datagrams in fragments that were dropped to make room for others (N-FR-5).
+    pub datagrams_evicted: u64,
+    /// Datagrams whose fragments did not all come in time (N-FR-7).
+    pub datagrams_expired: u64,
     /// Events that nobody took in time.
     pub events_lost: u64,
 }
@@ -146,6 +150,8 @@ impl Counters {
             ("evicted", self.evicted),
             ("expired", self.expired),
             ("reassembled", self.reassembled),
+            ("datagrams_evicted", self.datagrams_evicted),
+            ("datagrams_expired", self.datagrams_expired),
             ("events_lost", self.events_lost),
         ])
     }
@@ -168,6 +174,8 @@ impl Default for Counters {
             evicted: 0,
             expired: 0,
             reassembled: 0,
+            datagrams_evicted: 0,
+            datagrams_expired: 0,
             events_lost: 0,
         }
     }

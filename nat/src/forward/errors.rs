@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 
 use crate::{Address, Zone, packet::Packet};
 
-use super::quote;
+use super::{quote, scope};
 
 /// Why the engine sends an ICMP error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,9 +255,9 @@ impl Complaint {
 fn impossible_fragment(original: &[u8]) -> Option<(Address, Icmpv6Error)> {
     let packet = Ipv6Packet::parse(original).ok()?;
     let placed = packet.fragment()?;
-    let (src, dst) = (packet.header().src(), packet.header().dst());
-    let is_single_node = !(src.is_unspecified() || src.is_multicast() || src.is_loopback());
-    if !is_single_node || dst.is_multicast() || placed.next_header == IpProtocol::ICMPV6 {
+    let header = packet.header();
+    let ends = [header.src(), header.dst()].map(|address| Address::v6(address.octets()));
+    if !ends.iter().all(scope::is_routed_v6) || placed.next_header == IpProtocol::ICMPV6 {
         return None;
     }
     let end = usize::from(placed.fragment.offset) + placed.payload.len();
@@ -272,7 +272,7 @@ fn impossible_fragment(original: &[u8]) -> Option<(Address, Icmpv6Error)> {
         code: 0,
         pointer: pointer as u32,
     };
-    Some((Address::v6(src.octets()), error))
+    Some((ends[0], error))
 }
 
 fn emit_v4(

@@ -24,7 +24,7 @@ pub(crate) fn check_scope(bytes: &[u8], packet: &Packet) -> Result<(), DropReaso
             }
         }
         IpVersion::V6 => {
-            let is_routed = is_routed_v6(packet.src) && is_routed_v6(packet.dst);
+            let is_routed = is_routed_v6(&packet.src) && is_routed_v6(&packet.dst);
             if !is_routed || is_neighbour_discovery(bytes, packet) {
                 return Err(DropReason::Martian);
             }
@@ -46,7 +46,7 @@ const fn is_routed_v4(address: Address) -> bool {
 
 /// Not `::`, `::1` and those that embed an IPv4 address as ours do, nor fe80::/10 and ff00::/8.
 #[inline]
-fn is_routed_v6(address: Address) -> bool {
+pub(super) fn is_routed_v6(address: &Address) -> bool {
     let [a, b, ..] = *address.octets();
     match a {
         0 => !is_special(address),
@@ -56,7 +56,7 @@ fn is_routed_v6(address: Address) -> bool {
 }
 
 #[cold]
-fn is_special(address: Address) -> bool {
+fn is_special(address: &Address) -> bool {
     let number = u128::from_be_bytes(*address.octets());
     number <= 1 || address.is_v4()
 }

@@ -7,6 +7,7 @@ use crate::{Address, DropReason, Zone};
 
 use super::*;
 
+mod engine;
 mod errors;
 mod identifications;
 mod mss;

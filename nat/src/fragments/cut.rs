@@ -101,11 +101,6 @@ impl Cut {
     }
 }
 
-/// Whether [`cut`] may cut a packet: one of IPv4 without DF.
-pub(crate) fn may_be_cut(bytes: &[u8]) -> bool {
-    Ipv4Packet::parse(bytes).is_ok_and(|packet| !packet.header().dont_fragment())
-}
-
 /// Cuts an IPv4 packet that came in one piece so that it fits `mtu`, with identification `id` (N-FWD-4). A partial checksum
 /// must be complete before. As for [`Cut::again`], nothing is left of it.
 ///
@@ -118,7 +113,8 @@ pub(crate) fn cut(
     id: u32,
     send: impl FnMut(&mut [u8]),
 ) -> Result<(), DropReason> {
-    match may_be_cut(bytes) {
+    let may_be_cut = Ipv4Packet::parse(bytes).is_ok_and(|packet| !packet.header().dont_fragment());
+    match may_be_cut {
         true => cut_v4(bytes, mtu, (id, 0), send),
         false => Err(DropReason::Mtu),
     }

@@ -1,10 +1,12 @@
 //! How a packet leaves: translated, cut where it must be, or as an error back to its sender.
 
-use vswitch_wire::{IpVersion, Offload, segment};
+use std::time::Instant;
+
+use vswitch_wire::{IpVersion, Offload};
 
 use super::{Nat, path::Arrival};
 use crate::{
-    DropReason, Output, Tuple, Verdict, Zone,
+    Address, DropReason, Output, Tuple, Verdict, Zone,
     forward::{self, Complaint, Report},
     fragments::{self, Whole},
     packet::Packet,
@@ -47,7 +49,7 @@ impl Nat {
         }
         // It may be cut, or it would not have come so far (N-FWD-4).
         if let Some(place) = arrival.offload.checksum {
-            segment::complete_checksum(arrival.bytes, place).map_err(|_| DropReason::Malformed)?;
+            forward::complete_checksum(arrival.bytes, &arrival.packet, place);
         }
         let packet = Packet::parse(arrival.bytes)?;
         let id = match arrival.bytes.get(4..6) {
@@ -100,27 +102,57 @@ impl Nat {
         let from = match arrival.zone {
             // The sender knows the engine by the address that it called (N-FWD-2).
             Zone::OUTSIDE if self.is_external(&arrival.packet.dst) => Some(arrival.packet.dst),
-            Zone::OUTSIDE => {
-                let mut own = self.outside.addresses.iter().copied();
-                own.find(|address| address.is_v4() == is_v4)
-            }
-            zone => self.network(zone).and_then(|inside| inside.gateway(is_v4)),
+            zone => self.own_address(zone, is_v4),
         };
         let Some(from) = from else { return };
         let original = (&mut *arrival.bytes, &arrival.packet, arrival.offload);
-        match self.errors.report(
+        let report = self.errors.report(
             arrival.now,
             complaint,
             original,
             (arrival.zone, from),
             &mut self.reply,
-        ) {
+        );
+        self.send_report(report, arrival.zone, out);
+    }
+
+    /// Tells the sender of what cannot be read, if it is a fragment of IPv6 that cannot be one (N-FR-3).
+    #[cold]
+    pub(super) fn complain_of_fragment(
+        &mut self,
+        now: Instant,
+        zone: Zone,
+        bytes: &[u8],
+        out: &mut impl Output,
+    ) {
+        let Some(from) = self.own_address(zone, false) else {
+            return;
+        };
+        let report = self
+            .errors
+            .report_fragment(now, bytes, (zone, from), &mut self.reply);
+        self.send_report(report, zone, out);
+    }
+
+    fn send_report(&mut self, report: Report, zone: Zone, out: &mut impl Output) {
+        match report {
             Report::Forbidden => {}
             Report::Limited => self.counters.errors_limited += 1,
             Report::Made => {
                 self.counters.errors_sent += 1;
-                out.send(arrival.zone, &mut self.reply, Offload::NONE);
+                out.send(zone, &mut self.reply, Offload::NONE);
             }
+        }
+    }
+
+    /// By which address hosts of a zone know the engine.
+    fn own_address(&self, zone: Zone, is_v4: bool) -> Option<Address> {
+        match zone {
+            Zone::OUTSIDE => {
+                let mut own = self.outside.addresses.iter().copied();
+                own.find(|address| address.is_v4() == is_v4)
+            }
+            zone => self.network(zone).and_then(|inside| inside.gateway(is_v4)),
         }
     }
 }

@@ -39,7 +39,13 @@ impl Nat {
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
         let ticks = self.clock.advance(now);
-        let packet = Packet::parse(bytes)?;
+        let packet = match Packet::parse(bytes) {
+            Ok(packet) => packet,
+            Err(reason) => {
+                self.complain_of_fragment(now, zone, bytes, out);
+                return Err(reason);
+            }
+        };
         forward::check_scope(bytes, &packet)?;
         if packet.fragment.is_none_or(|fragment| fragment.is_whole()) {
             let arrival = Arrival {
@@ -66,7 +72,9 @@ impl Nat {
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
         let timeouts = &self.config.timeouts;
-        let Some(mut whole) = self.fragments.handle(now, zone, fragment, timeouts)? else {
+        let outcome = self.fragments.handle(now, zone, fragment, timeouts);
+        self.count_lost();
+        let Some(mut whole) = outcome? else {
             return Ok(Verdict::Consumed);
         };
         self.counters.reassembled += 1;
