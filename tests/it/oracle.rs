@@ -18,6 +18,7 @@ mod random;
 mod router;
 mod rows;
 mod run;
+mod states;
 mod tcp;
 mod wire;
 mod world;
@@ -39,13 +40,14 @@ use self::{
     router::Router,
     rows::{ROWS, Row},
     run::Run,
+    states::{PARTINGS, StateRow},
 };
 use crate::support::{in_sandbox, skip};
 
 #[test]
 fn the_engine_does_as_nftables_does() {
     in_sandbox("oracle::the_engine_does_as_nftables_does", || {
-        compare(20_000, ROWS, |seed| Some(Box::new(Engine::new(seed))));
+        compare(20_000, (ROWS, PARTINGS), |seed| Some(Box::new(Engine::new(seed))));
     });
 }
 
@@ -53,11 +55,11 @@ fn the_engine_does_as_nftables_does() {
 #[test]
 fn nftables_does_as_nftables_does() {
     in_sandbox("oracle::nftables_does_as_nftables_does", || {
-        compare(3000, &[], |_| kernel("other").map(|kernel| Box::new(kernel) as _));
+        compare(3000, (&[], &[]), |_| kernel("other").map(|kernel| Box::new(kernel) as _));
     });
 }
 
-fn compare(packets: usize, rows: &'static [Row], other: impl FnOnce(u64) -> Option<Box<dyn Router>>) {
+fn compare(packets: usize, (rows, partings): (&'static [Row], &'static [StateRow]), other: impl FnOnce(u64) -> Option<Box<dyn Router>>) {
     stay_on_one_cpu();
     let seed = number("SEED").unwrap_or_else(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -71,6 +73,7 @@ fn compare(packets: usize, rows: &'static [Row], other: impl FnOnce(u64) -> Opti
         kernel: &mut kernel,
         ours: &mut *other,
         rows,
+        partings,
         seed,
         packets: number("PACKETS").map_or(packets, |packets| packets as usize),
         capture: capture.clone(),
@@ -84,9 +87,11 @@ fn compare(packets: usize, rows: &'static [Row], other: impl FnOnce(u64) -> Opti
         report.entries,
         begun.elapsed()
     );
-    for (row, count) in rows.iter().zip(&report.accepted) {
+    let rows = rows.iter().map(|row| (row.name, row.reason)).zip(&report.accepted);
+    let partings = partings.iter().map(|row| (row.name, row.reason)).zip(&report.parted);
+    for ((name, reason), count) in rows.chain(partings) {
         let stale = if *count == 0 { " (stale?)" } else { "" };
-        println!("  accepted {count:5} {}: {}{stale}", row.name, row.reason);
+        println!("  accepted {count:5} {name}: {reason}{stale}");
     }
     let mut text = String::new();
     for (kind, finding) in &report.unexplained {

@@ -73,6 +73,13 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     })
 }
 
+/// The flags of a segment.
+pub(super) fn flags(packet: &[u8]) -> String {
+    let layout = Layout::of(packet).filter(|layout| layout.protocol == 6);
+    let flags = layout.and_then(|layout| packet.get(layout.transport + 13));
+    flags.map_or_else(String::new, |&flags| flag_names(flags))
+}
+
 fn flag_names(flags: u8) -> String {
     let names = ["F", "S", "R", "P", "A", "U", "E", "C"];
     let set = names.iter().enumerate().filter(|(bit, _)| flags >> bit & 1 == 1);

@@ -96,8 +96,10 @@ impl Router for Engine {
         Ok(())
     }
 
-    fn entries(&mut self) -> io::Result<Vec<Entry>> {
-        let entries = self.nat.connections(self.now).map(|conn| Entry {
+    fn entries(&mut self, protocol: Option<u8>) -> io::Result<Vec<Entry>> {
+        let conns = self.nat.connections(self.now);
+        let conns = conns.filter(|conn| protocol.is_none_or(|protocol| protocol == conn.original.protocol));
+        let entries = conns.map(|conn| Entry {
             protocol: conn.original.protocol,
             src: conn.original.src.ip(),
             dst: conn.original.dst.ip(),

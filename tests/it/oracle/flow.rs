@@ -8,6 +8,7 @@ use super::{
     compare::Layout,
     packet::Ends,
     plan::{self, Side},
+    router::Entry,
     tcp::TcpModel,
 };
 
@@ -64,6 +65,8 @@ pub(super) struct Flow {
     pub(super) tcp: TcpModel,
     /// Of what each party sent, where it ends and how much of it was acknowledged.
     sent: [Option<[u32; 2]>; 2],
+    /// What the kernel last thought of it, if it is one of TCP.
+    pub(super) opinion: Option<Entry>,
     /// The routers have parted over it on purpose.
     pub(super) is_burnt: bool,
 }
@@ -87,6 +90,7 @@ impl Flow {
             received: [None, None],
             tcp: TcpModel::default(),
             sent: [None; 2],
+            opinion: None,
             is_burnt: false,
         }
     }

@@ -117,9 +117,12 @@ impl Router for Kernel {
         self.run("conntrack -F 2>/dev/null").map(drop)
     }
 
-    fn entries(&mut self) -> io::Result<Vec<Entry>> {
-        let listing = self.run("conntrack -L -f ipv4 2>/dev/null; conntrack -L -f ipv6 2>/dev/null")?;
-        Ok(listing.lines().filter_map(Entry::read).collect())
+    fn entries(&mut self, protocol: Option<u8>) -> io::Result<Vec<Entry>> {
+        let listing = fs::read_to_string(format!("/proc/{}/net/nf_conntrack", self.keeper.id()))?;
+        let column = protocol.map(|protocol| format!(" {protocol} "));
+        let lines = listing.lines().filter(|line| column.as_ref().is_none_or(|column| line.contains(column)));
+        let entries = lines.filter_map(Entry::read);
+        Ok(entries.filter(|entry| protocol.is_none_or(|protocol| protocol == entry.protocol)).collect())
     }
 }
 

@@ -14,8 +14,8 @@ pub(super) trait Router {
     /// Forgets all connections.
     fn flush(&mut self) -> io::Result<()>;
 
-    /// All connections.
-    fn entries(&mut self) -> io::Result<Vec<Entry>>;
+    /// The connections of a protocol, or of all.
+    fn entries(&mut self, protocol: Option<u8>) -> io::Result<Vec<Entry>>;
 }
 
 /// What came of a packet.
@@ -44,9 +44,10 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// A line of `conntrack -L`.
+    /// A line of `/proc/net/nf_conntrack`.
     pub(super) fn read(line: &str) -> Option<Self> {
-        let mut words = line.split_whitespace().skip(1);
+        // The names and numbers of the network protocol, and the name of the transport protocol.
+        let mut words = line.split_whitespace().skip(3);
         let protocol = words.next()?.parse().ok()?;
         let seconds: u32 = words.next()?.parse().ok()?;
         let rest: Vec<&str> = words.collect();
@@ -68,6 +69,16 @@ impl Entry {
             is_assured: rest.contains(&"[ASSURED]"),
             timer: seconds.div_ceil(TIMER_STEP),
         })
+    }
+}
+
+impl Entry {
+    /// What it says beside whose it is.
+    pub(super) fn opinion(&self) -> String {
+        let state = self.state.as_deref().unwrap_or("-");
+        let replied = if self.is_replied { "+replied" } else { "" };
+        let assured = if self.is_assured { "+assured" } else { "" };
+        format!("{state}{replied}{assured}/{}", self.timer)
     }
 }
 

@@ -14,6 +14,7 @@ use super::{
     plan::Side,
     router::{Entry, Passage, Router},
     rows::{Aftermath, Case, Row},
+    states::{Parting, StateRow},
     world::{Step, World},
 };
 
@@ -23,6 +24,7 @@ pub(super) struct Run<'a> {
     pub(super) ours: &'a mut dyn Router,
     /// The differences that are accepted.
     pub(super) rows: &'static [Row],
+    pub(super) partings: &'static [StateRow],
     pub(super) seed: u64,
     pub(super) packets: usize,
     pub(super) capture: PathBuf,
@@ -35,6 +37,8 @@ pub(super) struct Report {
     pub(super) forwarded: usize,
     /// How often each row was needed, in the order of the rows.
     pub(super) accepted: Vec<usize>,
+    /// The same of what the routers think of connections.
+    pub(super) parted: Vec<usize>,
     /// Accounts of what nothing explains, by what they have in common.
     pub(super) unexplained: BTreeMap<String, Finding>,
     /// Connections that were compared.
@@ -55,6 +59,7 @@ impl Run<'_> {
             packets: 0,
             forwarded: 0,
             accepted: vec![0; self.rows.len()],
+            parted: vec![0; self.partings.len()],
             unexplained: BTreeMap::new(),
             entries: 0,
         };
@@ -90,7 +95,11 @@ impl Run<'_> {
                 if history.len() > HISTORY {
                     history.pop_front();
                 }
-                if self.judge(&step, [&kernel, &ours], report, &history, &world) == Aftermath::Burns {
+                let mut aftermath = self.judge(&step, [&kernel, &ours], report, &history, &world);
+                if aftermath == Aftermath::None {
+                    aftermath = self.judge_states(&step, report, &history, &mut world)?;
+                }
+                if aftermath == Aftermath::Burns {
                     if let Some(index) = step.flow {
                         world.flows[index].is_burnt = true;
                     }
@@ -138,9 +147,66 @@ impl Run<'_> {
         Aftermath::Burns
     }
 
+    /// Whether the routers have the same opinion of a TCP connection, or differ as they may. What one of them will
+    /// do differently later shows here at once.
+    fn judge_states(
+        &mut self,
+        step: &Step,
+        report: &mut Report,
+        history: &VecDeque<(Option<usize>, String)>,
+        world: &mut World,
+    ) -> io::Result<Aftermath> {
+        let Some(index) = step.flow.filter(|&index| world.flows[index].protocol == 6 && !world.flows[index].is_burnt) else {
+            return Ok(Aftermath::None);
+        };
+        let flow = &world.flows[index];
+        let mut opinions = [None, None];
+        for (opinion, router) in opinions.iter_mut().zip([&mut *self.kernel, &mut *self.ours]) {
+            *opinion = router.entries(Some(6))?.into_iter().find(|entry| is_of(entry, flow));
+        }
+        report.entries += 1;
+        let before = std::mem::replace(&mut world.flows[index].opinion, opinions[0].clone());
+        let [kernel, ours] = &opinions;
+        if kernel == ours {
+            return Ok(Aftermath::None);
+        }
+        let parting = Parting {
+            step,
+            before: before.as_ref(),
+            kernel: kernel.as_ref(),
+            ours: ours.as_ref(),
+        };
+        if let Some(row) = self.partings.iter().position(|row| (row.matches)(&parting)) {
+            report.parted[row] += 1;
+            return Ok(Aftermath::Burns);
+        }
+        let words = |entry: Option<&Entry>| entry.map_or_else(|| "-".to_owned(), Entry::opinion);
+        let signature = format!(
+            "state: {} {} after {} {}: kernel {}, we {}",
+            words(before.as_ref()),
+            if step.from == Some(super::flow::Party::Client) { ">" } else { "<" },
+            step.what,
+            account::flags(&step.packets[1]),
+            words(kernel.as_ref()),
+            words(ours.as_ref())
+        );
+        let case = Case {
+            step,
+            kernel: &[],
+            ours: &[],
+            reason: None,
+        };
+        let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
+            count: 0,
+            account: account(step, &case, history, world),
+        });
+        finding.count += 1;
+        Ok(Aftermath::Burns)
+    }
+
     /// Compares what both remember of conversations that have not parted.
     fn compare_tables(&mut self, world: &World, report: &mut Report) -> io::Result<()> {
-        let mut tables = [self.kernel.entries()?, self.ours.entries()?];
+        let mut tables = [self.kernel.entries(None)?, self.ours.entries(None)?];
         for table in &mut tables {
             table.retain(|entry| {
                 let mut flows = world.flows.iter().filter(|flow| is_of(entry, flow));
