@@ -67,6 +67,8 @@ pub(super) struct Flow {
     sent: [Option<[u32; 2]>; 2],
     /// What the kernel last thought of it, if it is one of TCP.
     pub(super) opinion: Option<Entry>,
+    /// Something of it went no further than to a router, which may have counted it.
+    pub(super) is_vague: bool,
     /// The routers have parted over it on purpose.
     pub(super) is_burnt: bool,
 }
@@ -91,6 +93,7 @@ impl Flow {
             tcp: TcpModel::default(),
             sent: [None; 2],
             opinion: None,
+            is_vague: false,
             is_burnt: false,
         }
     }
@@ -171,7 +174,8 @@ impl Flow {
     /// Notes what the other party received.
     pub(super) fn learn(&mut self, from: Party, packets: [&[u8]; 2]) {
         let layouts = packets.map(Layout::of);
-        if layouts.iter().flatten().any(|layout| layout.fragment.is_none()) {
+        let are_alike = packets[0].len() == packets[1].len();
+        if are_alike && layouts.iter().flatten().any(|layout| layout.fragment.is_none()) {
             self.received[from.opposite() as usize] = Some(packets.map(<[u8]>::to_vec));
         }
         self.note_segment(from, packets[0]);

@@ -90,8 +90,10 @@ pub(super) fn varied(world: &mut World, mut step: Step) -> Step {
             mend_header(packet);
         }
     }
-    // Whether it still says what it said is the routers' to say; the model takes it as sent only as it was.
-    step.segment = None;
+    if let Change::Cut | Change::TransportChecksum | Change::TransportLength | Change::TotalLength = change {
+        // It does not say any more what it said.
+        step.segment = None;
+    }
     step.what = change.name();
     step
 }
@@ -99,7 +101,6 @@ pub(super) fn varied(world: &mut World, mut step: Step) -> Step {
 /// A datagram in pieces.
 pub(super) fn fragments(world: &mut World, index: usize) -> Vec<Step> {
     let mut step = world.say(index);
-    step.segment = None;
     let random = &mut world.random;
     let Some(layout) = Layout::of(&step.packets[0]) else { return vec![step] };
     let v6 = layout.src.is_ipv6();

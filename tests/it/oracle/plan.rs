@@ -90,12 +90,12 @@ const TIMERS: [(Timer, Option<&str>, u32); 27] = [
     (Timer::SctpEstablished, Some("sctp_timeout_established"), 8),
     (Timer::TcpClose, Some("tcp_timeout_close"), 1),
     (Timer::TcpLastAck, Some("tcp_timeout_last_ack"), 2),
-    (Timer::TcpCloseWait, Some("tcp_timeout_close_wait"), 3),
+    (Timer::TcpCloseWait, Some("tcp_timeout_close_wait"), 20),
     (Timer::TcpSynReceived, Some("tcp_timeout_syn_recv"), 4),
     (Timer::TcpFinWait, Some("tcp_timeout_fin_wait"), 5),
     (Timer::TcpTimeWait, Some("tcp_timeout_time_wait"), 6),
     (Timer::TcpSynSent, Some("tcp_timeout_syn_sent"), 7),
-    // The kernel has one for both.
+    // The kernel's is not to be changed.
     (Timer::TcpSynSent2, None, 7),
     (Timer::TcpMaxRetrans, Some("tcp_timeout_max_retrans"), 8),
     (Timer::TcpUnacknowledged, Some("tcp_timeout_unacknowledged"), 9),

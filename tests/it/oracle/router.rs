@@ -67,10 +67,17 @@ impl Entry {
             state: state.map(|&word| word.to_owned()),
             is_replied: !rest.contains(&"[UNREPLIED]"),
             is_assured: rest.contains(&"[ASSURED]"),
-            timer: seconds.div_ceil(TIMER_STEP),
+            timer: match state {
+                // The one timer that cannot be set.
+                Some(&"SYN_SENT2") => SYN_SENT2,
+                _ => seconds.div_ceil(TIMER_STEP),
+            },
         })
     }
 }
+
+/// The rank of our timer for it.
+const SYN_SENT2: u32 = 7;
 
 impl Entry {
     /// What it says beside whose it is.

@@ -7,8 +7,9 @@ use vswitch_nat::DropReason;
 
 use super::{
     compare::{Layout, word},
+    flow::version,
     packet::{mend_header, sum},
-    plan::{PREFIXES, Side},
+    plan::{PREFIXES, Side, is_router, router},
     world::Step,
 };
 
@@ -85,7 +86,7 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "martian that Linux routes",
-        reason: "N-FWD-10: 240/4, 169.254/16 and broadcasts of subnets as source or destination",
+        reason: "N-FWD-10: 0/8, 240/4, 169.254/16, broadcasts of subnets, and the router's own addresses as a source",
         matches: |case| {
             let layout = Layout::of(case.packet());
             case.is_dropped(DropReason::Martian)
@@ -111,8 +112,8 @@ pub(super) const ROWS: &[Row] = &[
         name: "authentication header",
         reason: "N-OP-2: what authenticates the addresses cannot be translated; Linux breaks it",
         matches: |case| {
-            case.is_dropped(DropReason::Untranslatable)
-                && Layout::of(case.packet()).is_some_and(|layout| layout.protocol == 51)
+            let is_dropped = case.reason.is_some() && case.ours.is_empty();
+            is_dropped && Layout::of(case.packet()).is_some_and(|layout| layout.protocol == 51)
         },
         aftermath: Aftermath::Burns,
     },
@@ -232,6 +233,62 @@ pub(super) const ROWS: &[Row] = &[
         },
         aftermath: Aftermath::None,
     },
+    Row {
+        name: "node information",
+        reason: "N-ICQ-1: may be left out: the names of hosts are nobody's business outside",
+        matches: |case| {
+            let layout = Layout::of(case.packet()).filter(|layout| layout.protocol == 58);
+            let kind = layout.and_then(|layout| case.packet().get(layout.transport));
+            case.is_dropped(DropReason::Invalid) && matches!(kind, Some(139 | 140))
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "told before it is judged",
+        reason: "N-FWD-1: whoever's packet has come too far hears so, whatever its segment is worth",
+        matches: |case| {
+            let is_late = matches!(case.reason, Some(DropReason::TimeExceeded | DropReason::Mtu));
+            is_late && case.kernel.is_empty() && matches!(case.ours, [(side, _)] if *side == case.step.side)
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "who complains",
+        reason: "N-FWD-2, N-FWD-5: errors come from the address that is next to the sender, and quote what it sent; Linux \
+                 translates those about published ports, and sends those about large packets of IPv6 as the far side",
+        matches: |case| {
+            let ([(side, kernel)], [(our_side, ours)]) = (case.kernel, case.ours) else { return false };
+            let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else { return false };
+            let at = own.transport;
+            side == our_side
+                && case.reason.is_some()
+                && is_router(theirs.src)
+                && own.src == router(*side, version(own.src))
+                && own.dst == theirs.dst
+                // The same message about what was sent; of IPv6 the kernel has counted the hop already.
+                && kernel.get(at..at + 2) == ours.get(at..at + 2)
+                && kernel.get(at + 4..at + 8) == ours.get(at + 4..at + 8)
+                && kernel.get(at + 16..) == ours.get(at + 16..)
+                && quote(ours).is_some_and(|quote| case.packet().starts_with(quote))
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "publication that meets its target",
+        reason: "N-DN-6: the client's port is changed where the target talks to it already; Linux leaves it, and drops the packet \
+                 unless it may be the answer",
+        matches: |case| {
+            let (Some(sent), [(Side::Inside, out)]) = (ports(case.packet()), case.ours) else { return false };
+            let Some(ours) = ports(out).filter(|_| case.step.side == Side::Outside) else { return false };
+            ours[0] != sent[0]
+                && match case.kernel {
+                    [] => true,
+                    [(Side::Inside, kernel)] => ports(kernel) == Some([sent[0], ours[1]]),
+                    _ => false,
+                }
+        },
+        aftermath: Aftermath::Burns,
+    },
 ];
 
 /// The packet that an ICMP error quotes.
@@ -269,8 +326,8 @@ fn is_odd(address: IpAddr) -> bool {
         IpAddr::V4(v4) => {
             let [first, second, .., last] = v4.octets();
             let of_subnet = [Side::Inside, Side::Outside].iter().any(|&side| is_on(side, address));
-            first >= 240 || [first, second] == [169, 254] || of_subnet && matches!(last, 0 | 255)
+            first == 0 || first >= 240 || is_router(address) || [first, second] == [169, 254] || of_subnet && matches!(last, 0 | 255)
         }
-        IpAddr::V6(_) => false,
+        IpAddr::V6(_) => is_router(address),
     }
 }

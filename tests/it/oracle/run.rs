@@ -97,7 +97,10 @@ impl Run<'_> {
                 }
                 let mut aftermath = self.judge(&step, [&kernel, &ours], report, &history, &world);
                 if aftermath == Aftermath::None {
-                    aftermath = self.judge_states(&step, report, &history, &mut world)?;
+                    aftermath = self.judge_states(&step, &ours, report, &history, &mut world)?;
+                }
+                if let Some(index) = step.flow.filter(|_| ours.reason.is_some()) {
+                    world.flows[index].is_vague = true;
                 }
                 if aftermath == Aftermath::Burns {
                     if let Some(index) = step.flow {
@@ -152,6 +155,7 @@ impl Run<'_> {
     fn judge_states(
         &mut self,
         step: &Step,
+        passage: &Passage,
         report: &mut Report,
         history: &VecDeque<(Option<usize>, String)>,
         world: &mut World,
@@ -172,6 +176,7 @@ impl Run<'_> {
         }
         let parting = Parting {
             step,
+            is_dropped: passage.reason.is_some(),
             before: before.as_ref(),
             kernel: kernel.as_ref(),
             ours: ours.as_ref(),
@@ -210,7 +215,7 @@ impl Run<'_> {
         for table in &mut tables {
             table.retain(|entry| {
                 let mut flows = world.flows.iter().filter(|flow| is_of(entry, flow));
-                flows.next().is_some_and(|flow| !flow.is_burnt) && flows.next().is_none()
+                flows.next().is_some_and(|flow| !flow.is_burnt && (flow.protocol == 6 || !flow.is_vague)) && flows.next().is_none()
             });
             for entry in table.iter_mut() {
                 // The clocks differ, so what depends on two seconds does (N-FLT-6).

@@ -1,6 +1,11 @@
 //! Where our opinion of a TCP connection differs from Linux's on purpose, although the packet was treated alike.
 
-use super::{router::Entry, world::Step};
+use super::{
+    compare::Layout,
+    packet::{ACK, RST, SYN},
+    router::Entry,
+    world::Step,
+};
 
 /// A difference that is accepted, and why. The conversation is not continued after it.
 pub(super) struct StateRow {
@@ -13,11 +18,91 @@ pub(super) struct StateRow {
 /// A packet after which the routers think differently of its connection.
 pub(super) struct Parting<'a> {
     pub(super) step: &'a Step,
+    /// Whether we let it go no further.
+    pub(super) is_dropped: bool,
     /// What both thought before.
     pub(super) before: Option<&'a Entry>,
     pub(super) kernel: Option<&'a Entry>,
     pub(super) ours: Option<&'a Entry>,
 }
 
+impl Parting<'_> {
+    fn kernel(&self) -> &str {
+        state(self.kernel)
+    }
+
+    fn ours(&self) -> &str {
+        state(self.ours)
+    }
+
+    /// The flags of the segment; 0 if they are not there.
+    fn flags(&self) -> u8 {
+        let packet = &self.step.packets[1];
+        let layout = Layout::of(packet).filter(|layout| layout.fragment.is_none());
+        let said = self.step.segment.as_ref().map(|said| said.segment.flags);
+        said.or(layout.and_then(|layout| packet.get(layout.transport + 13).copied()))
+            .unwrap_or_default()
+    }
+}
+
 /// All of them.
-pub(super) const PARTINGS: &[StateRow] = &[];
+pub(super) const PARTINGS: &[StateRow] = &[
+    StateRow {
+        name: "what goes no further",
+        reason: "N-TBL-5: a packet that is not sent on changes nothing; Linux counts it before it looks at the way ahead",
+        matches: |parting| parting.is_dropped && parting.ours == parting.before,
+    },
+    StateRow {
+        name: "FINs of both sides",
+        reason: "N-TCP note 2: a side has closed when its own FIN is acknowledged; Linux takes any FIN and any ACK for the \
+                 next step",
+        matches: |parting| {
+            let rank = |state| CLOSING.iter().position(|&closing| closing == state);
+            let (kernel, ours) = (rank(parting.kernel()), rank(parting.ours()));
+            kernel.is_some() && ours.is_some() && ours < kernel && parting.flags() & (ACK | RST) == ACK
+        },
+    },
+    StateRow {
+        name: "another SYN before the answer",
+        reason: "N-TCP-1: the answer to the last SYN counts; Linux waits for one to the first",
+        matches: |parting| {
+            let are = [state(parting.before), parting.kernel(), parting.ours()];
+            are == ["SYN_SENT", "SYN_SENT", "SYN_RECV"] && parting.flags() & (SYN | ACK) == SYN | ACK
+        },
+    },
+    StateRow {
+        name: "RST that answers no SYN",
+        reason: "N-TCP-20: it must have the number of the SYN (RFC 9293 section 3.10.7.3); Linux believes any",
+        matches: |parting| {
+            state(parting.before).starts_with("SYN_SENT")
+                && ["-", "CLOSE"].contains(&parting.kernel())
+                && parting.ours().starts_with("SYN_SENT")
+                && parting.flags() & RST != 0
+        },
+    },
+    StateRow {
+        name: "life after a RST",
+        reason: "N-TCP-22: who sends on has not taken the RST seriously; Linux lets the connection end nevertheless",
+        matches: |parting| {
+            let are = [state(parting.before), parting.kernel()];
+            are == ["CLOSE", "CLOSE"]
+                && (parting.ours() == "ESTABLISHED" || CLOSING.contains(&parting.ours()))
+                && parting.flags() & (SYN | RST | ACK) == ACK
+        },
+    },
+    StateRow {
+        name: "SYN after a RST",
+        reason: "N-TCP-11: it begins a connection at once; Linux wants to have seen the RST from the same side just before",
+        matches: |parting| {
+            let are = [state(parting.before), parting.kernel(), parting.ours()];
+            are == ["CLOSE", "CLOSE", "SYN_SENT"] && parting.flags() & (SYN | RST | ACK) == SYN
+        },
+    },
+];
+
+fn state(entry: Option<&Entry>) -> &str {
+    entry.and_then(|entry| entry.state.as_deref()).unwrap_or("-")
+}
+
+/// In the order in which a connection ends.
+const CLOSING: [&str; 4] = ["FIN_WAIT", "CLOSE_WAIT", "LAST_ACK", "TIME_WAIT"];
