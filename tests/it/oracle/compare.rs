@@ -122,12 +122,29 @@ impl Layout {
     }
 }
 
-/// Makes the outputs of two routers comparable; `is_answer` says that the input was no ICMP error, so that errors
-/// may be of the routers' own making.
+/// Ports that the routers may have chosen although they are nobody's of theirs: a client's as a published port's target
+/// sees it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Chosen {
+    /// As the client has it: what neither router left.
+    pub(super) original: Option<u16>,
+    /// As each router has chosen before.
+    pub(super) external: Option<[u16; 2]>,
+}
+
+impl Chosen {
+    fn covers(&self, kernel: u16, ours: u16) -> bool {
+        self.original.is_some_and(|original| kernel != original && ours != original)
+            || self.external == Some([kernel, ours])
+    }
+}
+
+/// Makes the outputs of two routers comparable; `input_is_error` says that they made no error themselves.
 pub(super) fn unify(
     kernel: &[(Side, Vec<u8>)],
     ours: &[(Side, Vec<u8>)],
     input_is_error: bool,
+    chosen: Chosen,
 ) -> [Vec<(Side, Vec<u8>)>; 2] {
     let [mut kernel, mut ours] = [kernel, ours].map(|outputs| {
         let mut outputs = outputs.to_vec();
@@ -139,7 +156,7 @@ pub(super) fn unify(
     });
     if kernel.len() == ours.len() {
         for ((_, kernel), (_, ours)) in kernel.iter_mut().zip(&mut ours) {
-            adopt_ports(kernel, ours);
+            adopt_ports(kernel, ours, chosen);
         }
     }
     [kernel, ours]
@@ -169,10 +186,10 @@ fn whole(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
 }
 
 /// Whether both are pieces of one datagram, cut alike.
-pub(super) fn are_same_pieces(kernel: &[(Side, Vec<u8>)], ours: &[(Side, Vec<u8>)]) -> bool {
+pub(super) fn are_same_pieces(kernel: &[(Side, Vec<u8>)], ours: &[(Side, Vec<u8>)], chosen: Chosen) -> bool {
     let (Some(kernel), Some(ours)) = (joined(kernel), joined(ours)) else { return false };
     let ((side, mut packet, sizes), (our_side, mut our_packet, our_sizes)) = (kernel, ours);
-    adopt_ports(&mut packet, &mut our_packet);
+    adopt_ports(&mut packet, &mut our_packet, chosen);
     (side, packet, sizes) == (our_side, our_packet, our_sizes)
 }
 
@@ -199,7 +216,7 @@ fn joined(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
 }
 
 /// Gives our packet the kernel's ports where they are the router's.
-fn adopt_ports(kernel: &mut [u8], ours: &mut [u8]) {
+pub(super) fn adopt_ports(kernel: &mut [u8], ours: &mut [u8], chosen: Chosen) {
     let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else { return };
     if theirs.transport != own.transport || theirs.protocol != own.protocol {
         return;
@@ -209,7 +226,9 @@ fn adopt_ports(kernel: &mut [u8], ours: &mut [u8]) {
         let (Some(inner_kernel), Some(inner)) = (kernel.get(start..), ours.get(start..)) else { return };
         let Some(layout) = Layout::of(inner) else { return };
         for (at, owner) in layout.ports(inner) {
-            if let Some(port) = word(inner_kernel, at).filter(|_| is_router(owner)) {
+            let own = word(&ours[start..], at).unwrap_or_default();
+            let is_chosen = |port: &u16| is_router(owner) || chosen.covers(*port, own);
+            if let Some(port) = word(inner_kernel, at).filter(is_chosen) {
                 let sum = layout.checksum(&ours[start..]).map(|at| at + start);
                 replace(ours, at + start, port, sum, Some(outer));
             }
@@ -218,7 +237,9 @@ fn adopt_ports(kernel: &mut [u8], ours: &mut [u8]) {
         let is_sctp = own.protocol == 132;
         let was_right = is_sctp && has_right_crc(ours, own.transport);
         for (at, owner) in own.ports(ours) {
-            if let Some(port) = word(kernel, at).filter(|_| is_router(owner)) {
+            let port = word(ours, at).unwrap_or_default();
+            let is_chosen = |other: &u16| is_router(owner) || chosen.covers(*other, port);
+            if let Some(port) = word(kernel, at).filter(is_chosen) {
                 let sum = own.checksum(ours);
                 replace(ours, at, port, sum, None);
             }
@@ -230,6 +251,22 @@ fn adopt_ports(kernel: &mut [u8], ours: &mut [u8]) {
     for packet in [kernel, ours] {
         signless_zero(packet);
     }
+}
+
+/// The one packet of IPv6 that the pieces are, without fragment header.
+pub(super) fn unfragmented(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>)> {
+    let (side, mut bytes) = match outputs {
+        [(side, packet)] => (*side, packet.clone()),
+        _ => joined(outputs).map(|(side, bytes, _)| (side, bytes))?,
+    };
+    if bytes[0] >> 4 != 6 || bytes.get(6) != Some(&44) || word(&bytes, 42).is_none_or(|place| place & !6 != 0) {
+        return None;
+    }
+    bytes[6] = bytes[40];
+    bytes.drain(40..48);
+    let length = bytes.len() as u16 - 40;
+    bytes[4..6].copy_from_slice(&length.to_be_bytes());
+    Some((side, bytes))
 }
 
 /// Replaces a word, and lets a checksum over it, and another over both, follow (RFC 1624).

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use vswitch_wire::IpVersion;
 
 use super::{
-    compare::Layout,
+    compare::{Chosen, Layout},
     packet::Ends,
     plan::{self, Side},
     router::Entry,
@@ -137,6 +137,14 @@ impl Flow {
         })
     }
 
+    /// Which ports the routers may have chosen.
+    pub(super) fn chosen(&self) -> Chosen {
+        Chosen {
+            original: (self.way == Way::Published).then_some(self.client.port),
+            external: Some(self.external),
+        }
+    }
+
     /// Whether a sequence number of a party's is one that it sent and that was not acknowledged.
     pub(super) fn is_in_flight(&self, sender: Party, sequence: u32) -> bool {
         self.sent[sender as usize].is_some_and(|[end, acknowledged]| {
@@ -156,7 +164,8 @@ impl Flow {
         let is_later = |new: u32, old: u32| new.wrapping_sub(old) < 1 << 31;
         let own = &mut self.sent[from as usize];
         match own {
-            Some([until, _]) if flags & 2 == 0 => {
+            // A SYN may come again.
+            Some([until, _]) if flags & 2 == 0 || until.wrapping_sub(seq) < 1 << 20 => {
                 if is_later(end, *until) {
                     *until = end;
                 }

@@ -127,6 +127,12 @@ pub(super) fn fragments(world: &mut World, index: usize) -> Vec<Step> {
         (2, "fragment of no multiple of eight"),
         (2, "fragment with DF"),
     ]);
+    let header = match layout.protocol {
+        6 => 20,
+        132 => 12,
+        _ => 8,
+    };
+    let what = if v6 && size < header { "tiny first fragment" } else { what };
     match what {
         "fragment in reverse" => ranges.reverse(),
         "fragment twice" => ranges.insert(0, ranges[0]),

@@ -6,9 +6,9 @@ use ipnet::IpNet;
 use vswitch_nat::DropReason;
 
 use super::{
-    compare::{Layout, word},
-    flow::version,
-    packet::{mend_header, sum},
+    compare::{Chosen, Layout, adopt_ports, unfragmented, word},
+    flow::{Party, version},
+    packet::{ACK, SYN, mend_header, sum},
     plan::{PREFIXES, Side, is_router, router},
     world::Step,
 };
@@ -37,6 +37,10 @@ pub(super) struct Case<'a> {
     /// What came out, made comparable.
     pub(super) kernel: &'a [(Side, Vec<u8>)],
     pub(super) ours: &'a [(Side, Vec<u8>)],
+    /// Ports that are the routers' choice.
+    pub(super) chosen: Chosen,
+    /// The state of the connection before, if it is one of TCP.
+    pub(super) opinion: &'a str,
     /// Why we dropped it.
     pub(super) reason: Option<DropReason>,
 }
@@ -217,21 +221,39 @@ pub(super) const ROWS: &[Row] = &[
         aftermath: Aftermath::Burns,
     },
     Row {
-        name: "atomic fragment",
-        reason: "N-FR-10: a fragment that is all of its datagram stays one; Linux takes its header away",
-        matches: |case| match (case.kernel, case.ours) {
-            ([(side, kernel)], [(our_side, ours)]) if side == our_side && ours.len() == kernel.len() + 8 => {
-                let mut bare = ours.to_vec();
-                let is_atomic = ours[0] >> 4 == 6 && ours[6] == 44 && word(ours, 42) == Some(0);
-                bare[6] = ours[40];
-                bare.drain(40..48);
-                let length = bare.len() as u16 - 40;
-                bare[4..6].copy_from_slice(&length.to_be_bytes());
-                is_atomic && bare == *kernel
+        name: "needless fragments",
+        reason: "N-FR-10: of IPv6, what came in fragments leaves so; Linux sends it as one packet if that is no larger than \
+                 the largest fragment",
+        matches: |case| match (case.kernel, unfragmented(case.ours)) {
+            ([(side, kernel)], Some((our_side, mut whole))) if *side == our_side => {
+                let mut kernel = kernel.clone();
+                adopt_ports(&mut kernel, &mut whole, case.chosen);
+                kernel == whole
             }
             _ => false,
         },
         aftermath: Aftermath::None,
+    },
+    Row {
+        name: "header in two fragments",
+        reason: "N-FR-4: of IPv6, the first fragment has all headers; Linux puts them together nevertheless",
+        matches: |case| {
+            case.step.what == "tiny first fragment"
+                && case.ours.is_empty()
+                && matches!(case.reason, None | Some(DropReason::Malformed))
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "SYN+ACK of who began",
+        reason: "section 5.1: that belongs to a simultaneous open, and has the number of the SYN; Linux takes any in SYN_RECV",
+        matches: |case| {
+            case.reason == Some(DropReason::Invalid)
+                && case.opinion == "SYN_RECV"
+                && case.step.from == Some(Party::Client)
+                && case.step.segment.as_ref().is_some_and(|said| said.segment.flags & (SYN | ACK) == SYN | ACK)
+        },
+        aftermath: Aftermath::Burns,
     },
     Row {
         name: "node information",

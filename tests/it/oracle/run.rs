@@ -9,8 +9,9 @@ use std::{
 
 use super::{
     account::{self, Capture},
-    compare::{are_same_pieces, unify},
+    compare::{Chosen, are_same_pieces, unify},
     errors,
+    packet::RST,
     plan::Side,
     router::{Entry, Passage, Router},
     rows::{Aftermath, Case, Row},
@@ -90,7 +91,8 @@ impl Run<'_> {
                 capture.add(step.side, [sent_kernel, sent_ours], [&kernel, &ours]);
                 report.packets += 1;
                 report.forwarded += usize::from(!kernel.outputs.is_empty());
-                let line = line(report.packets, &step, &kernel, &ours);
+                let opinion = step.flow.and_then(|index| world.flows[index].opinion.as_ref().map(Entry::opinion));
+                let line = line(report.packets, (&step, opinion), &kernel, &ours);
                 history.push_back((step.flow, line));
                 if history.len() > HISTORY {
                     history.pop_front();
@@ -99,7 +101,8 @@ impl Run<'_> {
                 if aftermath == Aftermath::None {
                     aftermath = self.judge_states(&step, &ours, report, &history, &mut world)?;
                 }
-                if let Some(index) = step.flow.filter(|_| ours.reason.is_some()) {
+                let is_reset = step.segment.as_ref().is_some_and(|said| said.segment.flags & RST != 0);
+                if let Some(index) = step.flow.filter(|_| ours.reason.is_some() || is_reset) {
                     world.flows[index].is_vague = true;
                 }
                 if aftermath == Aftermath::Burns {
@@ -124,14 +127,20 @@ impl Run<'_> {
         world: &World,
     ) -> Aftermath {
         let input_is_error = errors::is_error(&step.packets[1]);
-        let outputs = unify(&kernel.outputs, &ours.outputs, input_is_error);
-        if outputs[0] == outputs[1] || are_same_pieces(&outputs[0], &outputs[1]) {
+        let flow = step.flow.map(|index| &world.flows[index]);
+        let chosen = flow.map_or_else(Chosen::default, |flow| flow.chosen());
+        let outputs = unify(&kernel.outputs, &ours.outputs, input_is_error, chosen);
+        if outputs[0] == outputs[1] || are_same_pieces(&outputs[0], &outputs[1], chosen) {
             return Aftermath::None;
         }
         let case = Case {
             step,
             kernel: &outputs[0],
             ours: &outputs[1],
+            chosen,
+            opinion: flow
+                .and_then(|flow| flow.opinion.as_ref()?.state.as_deref())
+                .unwrap_or_default(),
             reason: ours.reason,
         };
         if step.flow.is_some_and(|index| world.flows[index].is_burnt) {
@@ -177,6 +186,7 @@ impl Run<'_> {
         let parting = Parting {
             step,
             is_dropped: passage.reason.is_some(),
+            is_vague: world.flows[index].is_vague,
             before: before.as_ref(),
             kernel: kernel.as_ref(),
             ours: ours.as_ref(),
@@ -199,6 +209,8 @@ impl Run<'_> {
             step,
             kernel: &[],
             ours: &[],
+            chosen: Chosen::default(),
+            opinion: "",
             reason: None,
         };
         let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
@@ -303,8 +315,14 @@ fn signature(case: &Case<'_>) -> String {
     )
 }
 
-fn line(number: usize, step: &Step, kernel: &Passage, ours: &Passage) -> String {
-    let mut text = format!("{number} {:?} {}: {}", step.side, step.what, account::packet(&step.packets[0]));
+fn line(number: usize, (step, opinion): (&Step, Option<String>), kernel: &Passage, ours: &Passage) -> String {
+    let mut text = format!(
+        "{number} {} {:?} {}: {}",
+        opinion.unwrap_or_default(),
+        step.side,
+        step.what,
+        account::packet(&step.packets[0])
+    );
     let _ = write!(text, "\n      kernel: {}", account::passage(kernel));
     let _ = write!(text, "\n      ours:   {}", account::passage(ours));
     text

@@ -2,7 +2,7 @@
 
 use super::{
     compare::Layout,
-    packet::{ACK, RST, SYN},
+    packet::{ACK, FIN, RST, SYN},
     router::Entry,
     world::Step,
 };
@@ -20,6 +20,8 @@ pub(super) struct Parting<'a> {
     pub(super) step: &'a Step,
     /// Whether we let it go no further.
     pub(super) is_dropped: bool,
+    /// Whether a RST went by, or something that one of the routers may have counted alone.
+    pub(super) is_vague: bool,
     /// What both thought before.
     pub(super) before: Option<&'a Entry>,
     pub(super) kernel: Option<&'a Entry>,
@@ -98,7 +100,34 @@ pub(super) const PARTINGS: &[StateRow] = &[
             are == ["CLOSE", "CLOSE", "SYN_SENT"] && parting.flags() & (SYN | RST | ACK) == SYN
         },
     },
+    StateRow {
+        name: "FIN in the past",
+        reason: "N-TCP-26: a FIN is behind all data, and one before data that were sent is none; Linux believes it",
+        matches: |parting| {
+            let are = [parting.kernel(), parting.ours()];
+            are == ["FIN_WAIT", "ESTABLISHED"] && parting.flags() & FIN != 0
+        },
+    },
+    StateRow {
+        name: "time after a RST of doubt",
+        reason: "N-TCP-20: it leaves the connection little time until something contradicts it; Linux does not always",
+        matches: |parting| {
+            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else { return false };
+            kernel.state == ours.state && ours.timer == RESET_TIMER && parting.flags() & RST != 0
+        },
+    },
+    StateRow {
+        name: "acknowledgment of what was not sent on",
+        reason: "N-TBL-5, N-TCP-20: neither a packet that is not sent on nor a RST is data to be acknowledged; Linux counts both",
+        matches: |parting| {
+            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else { return false };
+            parting.is_vague && kernel.state == ours.state && kernel.timer != ours.timer
+        },
+    },
 ];
+
+/// The rank of the timer that a RST leaves.
+const RESET_TIMER: u32 = 1;
 
 fn state(entry: Option<&Entry>) -> &str {
     entry.and_then(|entry| entry.state.as_deref()).unwrap_or("-")
