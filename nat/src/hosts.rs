@@ -18,7 +18,7 @@ pub(crate) struct Host {
     pub(crate) unassured: List,
     pub(crate) unassured_count: u32,
     pub(crate) assured: List,
-    /// The external address that it goes out by while it has any mapping (N-PORT-10).
+    /// The external address that it goes out by while it has any connection or mapping (N-PORT-10).
     pub(crate) external: Option<Address>,
     /// External ports that are its own.
     pub(crate) mappings: u32,

@@ -421,9 +421,7 @@ impl Nat {
     fn external_of(&self, zone: Zone, host: Address) -> Option<Address> {
         if let Some(number) = self.hosts.find(zone, host) {
             let host = self.hosts.host(number);
-            if host.mappings > 0
-                && let Some(external) = host.external.filter(|external| self.is_external(external))
-            {
+            if let Some(external) = host.external.filter(|external| self.is_external(external)) {
                 return Some(external);
             }
         }

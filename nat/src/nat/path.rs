@@ -378,7 +378,8 @@ fn track(
     arrival: &Arrival<'_>,
     policy: &TcpPolicy,
 ) -> Result<Tracked, DropReason> {
-    let is_replied = conn.status.contains(Status::REPLIED) || direction == Direction::Reply;
+    // As it was before this packet: the first answer alone makes no stream (N-FLT-6).
+    let is_replied = conn.status.contains(Status::REPLIED);
     let tracked = |timer, fate| {
         Ok(Tracked {
             timer: Some(timer),

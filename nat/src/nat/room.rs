@@ -64,6 +64,8 @@ impl Nat {
             }
         }
         let remote = conn.tuples[1].src;
+        // Also where it has no port (N-PORT-10).
+        let external = Some(conn.tuples[1].dst).filter(|shown| self.is_external(shown));
         let id = self.table.insert(
             conn,
             Cold {
@@ -75,6 +77,9 @@ impl Nat {
         let owner = self.hosts.host_mut(host);
         owner.count += 1;
         owner.unassured_count += 1;
+        if let Some(external) = external {
+            owner.external = Some(external);
+        }
         let zone = owner.zone;
         self.table.push(&mut owner.unassured, Chain::Host, id);
         if let Some(inside) = self.network_mut(zone) {
@@ -141,9 +146,7 @@ impl Nat {
     }
 
     pub(super) fn grant(&mut self, inside: Endpoint, external: Address, port: u16, host: u32) -> u32 {
-        let owner = self.hosts.host_mut(host);
-        owner.mappings += 1;
-        owner.external = Some(external);
+        self.hosts.host_mut(host).mappings += 1;
         self.external.grant(inside, external, port, host)
     }
 
