@@ -158,6 +158,9 @@ impl Flow {
         let at = layout.transport;
         let long = |at: usize| packet.get(at..at + 4).and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
         let (Some(seq), Some(ack), Some(&flags)) = (long(at + 4), long(at + 8), packet.get(at + 13)) else { return };
+        if flags & 4 != 0 {
+            return;
+        }
         let header = usize::from(packet[at + 12] >> 4) * 4;
         let length = packet.len().saturating_sub(at + header) as u32;
         let end = seq.wrapping_add(length + u32::from(flags & 1) + u32::from(flags >> 1 & 1));
@@ -170,7 +173,9 @@ impl Flow {
                     *until = end;
                 }
             }
-            _ => *own = Some([end, seq]),
+            _ if flags & 2 != 0 => *own = Some([end, seq]),
+            // Nothing is known of who has not begun.
+            _ => {}
         }
         if let (Some([until, acknowledged]), true) = (&mut self.sent[from.opposite() as usize], flags & 16 != 0)
             && is_later(ack, *acknowledged)

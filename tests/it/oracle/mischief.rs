@@ -14,9 +14,9 @@ pub(super) fn varied(world: &mut World, mut step: Step) -> Step {
     }
     let version_4 = step.packets[0][0] >> 4 == 4;
     let change = random.weighted(&[
-        (6, Change::TimeToLive(0)),
-        (6, Change::TimeToLive(1)),
-        (4, Change::TimeToLive(2)),
+        (4, Change::TimeToLive(0)),
+        (4, Change::TimeToLive(1)),
+        (6, Change::TimeToLive(2)),
         (6, Change::Tos),
         (5, Change::Padding),
         (4, Change::TransportChecksum),

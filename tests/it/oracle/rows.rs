@@ -8,7 +8,7 @@ use vswitch_nat::DropReason;
 use super::{
     compare::{Chosen, Layout, adopt_ports, unfragmented, word},
     flow::{Party, version},
-    packet::{ACK, SYN, mend_header, sum},
+    packet::{ACK, RST, SYN, mend_header, sum},
     plan::{PREFIXES, Side, is_router, router},
     world::Step,
 };
@@ -49,6 +49,11 @@ impl Case<'_> {
     /// The packet as it was given to us.
     pub(super) fn packet(&self) -> &[u8] {
         &self.step.packets[1]
+    }
+
+    /// The flags of a segment; 0 of anything else.
+    fn flags(&self) -> u8 {
+        self.step.flags()
     }
 
     /// We dropped it for that reason, without a word.
@@ -256,6 +261,27 @@ pub(super) const ROWS: &[Row] = &[
         aftermath: Aftermath::Burns,
     },
     Row {
+        name: "SYN+ACK to the last SYN",
+        reason: "N-TCP-1: whatever number the last SYN of its sender had; Linux goes by the first",
+        matches: |case| {
+            let flags = case.flags();
+            case.kernel.is_empty()
+                && case.ours.len() == 1
+                && case.opinion.starts_with("SYN_SENT")
+                && flags & (SYN | ACK) == SYN | ACK
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "old RST",
+        reason: "N-TCP-20: one below what is acknowledged, or below the SYN, is dropped; Linux knows no bound before the first ACK",
+        matches: |case| {
+            let is_open = matches!(case.opinion, "SYN_RECV" | "ESTABLISHED" | "SYN_SENT2");
+            case.reason == Some(DropReason::Invalid) && is_open && case.flags() & RST != 0
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
         name: "node information",
         reason: "N-ICQ-1: may be left out: the names of hosts are nobody's business outside",
         matches: |case| {
@@ -284,14 +310,13 @@ pub(super) const ROWS: &[Row] = &[
             let at = own.transport;
             side == our_side
                 && case.reason.is_some()
-                && is_router(theirs.src)
                 && own.src == router(*side, version(own.src))
                 && own.dst == theirs.dst
                 // The same message about what was sent; of IPv6 the kernel has counted the hop already.
                 && kernel.get(at..at + 2) == ours.get(at..at + 2)
                 && kernel.get(at + 4..at + 8) == ours.get(at + 4..at + 8)
                 && kernel.get(at + 16..) == ours.get(at + 16..)
-                && quote(ours).is_some_and(|quote| case.packet().starts_with(quote))
+                && quote(ours).is_some_and(|quote| case.step.packets[0].starts_with(quote))
         },
         aftermath: Aftermath::None,
     },

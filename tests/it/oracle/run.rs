@@ -7,6 +7,8 @@ use std::{
     path::PathBuf,
 };
 
+use vswitch_nat::DropReason;
+
 use super::{
     account::{self, Capture},
     compare::{Chosen, are_same_pieces, unify},
@@ -105,7 +107,10 @@ impl Run<'_> {
                 if let Some(index) = step.flow.filter(|_| ours.reason.is_some() || is_reset) {
                     world.flows[index].is_vague = true;
                 }
-                if aftermath == Aftermath::Burns {
+                // Linux has counted what it does not send on either, if it got so far as to be tracked.
+                let is_stopped = ours.reason.is_some_and(|reason| STOPPED.contains(&reason));
+                let is_tcp = step.flow.is_some_and(|index| world.flows[index].protocol == 6);
+                if aftermath == Aftermath::Burns || is_stopped && is_tcp {
                     if let Some(index) = step.flow {
                         world.flows[index].is_burnt = true;
                     }
@@ -350,6 +355,14 @@ fn account(step: &Step, case: &Case<'_>, history: &VecDeque<(Option<usize>, Stri
     }
     text
 }
+
+/// Why we stop what Linux stops only after it has tracked it.
+const STOPPED: [DropReason; 4] = [
+    DropReason::Malformed,
+    DropReason::Mtu,
+    DropReason::SourceRoute,
+    DropReason::TimeExceeded,
+];
 
 /// Steps between two flushes: few enough that no timer ends.
 const EPOCH: usize = 600;

@@ -1,7 +1,6 @@
 //! Where our opinion of a TCP connection differs from Linux's on purpose, although the packet was treated alike.
 
 use super::{
-    compare::Layout,
     packet::{ACK, FIN, RST, SYN},
     router::Entry,
     world::Step,
@@ -37,13 +36,8 @@ impl Parting<'_> {
         state(self.ours)
     }
 
-    /// The flags of the segment; 0 if they are not there.
     fn flags(&self) -> u8 {
-        let packet = &self.step.packets[1];
-        let layout = Layout::of(packet).filter(|layout| layout.fragment.is_none());
-        let said = self.step.segment.as_ref().map(|said| said.segment.flags);
-        said.or(layout.and_then(|layout| packet.get(layout.transport + 13).copied()))
-            .unwrap_or_default()
+        self.step.flags()
     }
 }
 
@@ -69,7 +63,8 @@ pub(super) const PARTINGS: &[StateRow] = &[
         reason: "N-TCP-1: the answer to the last SYN counts; Linux waits for one to the first",
         matches: |parting| {
             let are = [state(parting.before), parting.kernel(), parting.ours()];
-            are == ["SYN_SENT", "SYN_SENT", "SYN_RECV"] && parting.flags() & (SYN | ACK) == SYN | ACK
+            let is_early = are == ["SYN_SENT", "SYN_SENT", "SYN_RECV"] || are == ["SYN_SENT2", "SYN_SENT2", "SYN_RECV"];
+            is_early && parting.flags() & (SYN | ACK) == SYN | ACK
         },
     },
     StateRow {
@@ -109,11 +104,22 @@ pub(super) const PARTINGS: &[StateRow] = &[
         },
     },
     StateRow {
+        name: "end of the handshake",
+        reason: "N-TCP-7: it needs an ACK of the SYN+ACK; Linux takes one that is older for it",
+        matches: |parting| {
+            let are = [state(parting.before), parting.ours()];
+            are == ["SYN_RECV"; 2]
+                && ["ESTABLISHED", "FIN_WAIT"].contains(&parting.kernel())
+                && parting.flags() & (SYN | RST | ACK) == ACK
+        },
+    },
+    StateRow {
         name: "time after a RST of doubt",
         reason: "N-TCP-20: it leaves the connection little time until something contradicts it; Linux does not always",
         matches: |parting| {
             let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else { return false };
-            kernel.state == ours.state && ours.timer == RESET_TIMER && parting.flags() & RST != 0
+            let is_open = kernel.state == ours.state || ["CLOSE", "SYN_RECV"] == [parting.kernel(), parting.ours()];
+            is_open && ours.timer == RESET_TIMER && parting.flags() & RST != 0
         },
     },
     StateRow {

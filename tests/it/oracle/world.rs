@@ -3,6 +3,7 @@
 use vswitch_wire::IpVersion;
 
 use super::{
+    compare::Layout,
     errors,
     flow::{End, Flow, Party, Way},
     mischief, odd,
@@ -33,6 +34,17 @@ pub(super) struct Step {
     pub(super) segment: Option<Move>,
     /// Of an error that quotes a segment: whether its sequence number was sent and not acknowledged.
     pub(super) is_in_flight: Option<bool>,
+}
+
+impl Step {
+    /// The flags of the segment, if it is one; else 0.
+    pub(super) fn flags(&self) -> u8 {
+        let packet = &self.packets[1];
+        let layout = Layout::of(packet).filter(|layout| layout.protocol == 6 && layout.fragment.is_none());
+        let said = self.segment.as_ref().map(|said| said.segment.flags);
+        said.or_else(|| packet.get(layout?.transport + 13).copied())
+            .unwrap_or_default()
+    }
 }
 
 impl World {
