@@ -69,6 +69,10 @@ pub(super) struct Flow {
     pub(super) opinion: Option<Entry>,
     /// Something of it went no further than to a router, which may have counted it.
     pub(super) is_vague: bool,
+    /// Something in it was not as it should be, so that nobody can say for sure what is in flight.
+    pub(super) is_irregular: bool,
+    /// How many chunks of an SCTP association were exchanged.
+    pub(super) turns: usize,
     /// The routers have parted over it on purpose.
     pub(super) is_burnt: bool,
 }
@@ -94,6 +98,8 @@ impl Flow {
             sent: [None; 2],
             opinion: None,
             is_vague: false,
+            is_irregular: false,
+            turns: 0,
             is_burnt: false,
         }
     }
@@ -147,7 +153,7 @@ impl Flow {
 
     /// Whether a sequence number of a party's is one that it sent and that was not acknowledged.
     pub(super) fn is_in_flight(&self, sender: Party, sequence: u32) -> bool {
-        self.sent[sender as usize].is_some_and(|[end, acknowledged]| {
+        !self.is_irregular && self.sent[sender as usize].is_some_and(|[end, acknowledged]| {
             sequence.wrapping_sub(acknowledged) <= end.wrapping_sub(acknowledged)
         })
     }

@@ -7,6 +7,7 @@ use vswitch_nat::DropReason;
 
 use super::{
     compare::{Chosen, Layout, adopt_ports, unfragmented, word},
+    errors::is_error,
     flow::{Party, version},
     packet::{ACK, RST, SYN, mend_header, sum},
     plan::{PREFIXES, Side, is_router, router},
@@ -278,6 +279,61 @@ pub(super) const ROWS: &[Row] = &[
         matches: |case| {
             let is_open = matches!(case.opinion, "SYN_RECV" | "ESTABLISHED" | "SYN_SENT2");
             case.reason == Some(DropReason::Invalid) && is_open && case.flags() & RST != 0
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "reporter of an error",
+        reason: "N-ICE-5: the outer source stays who it is; Linux puts the peer there if it has changed the client's port",
+        matches: |case| match (case.kernel, case.ours) {
+            ([(Side::Inside, kernel)], [(Side::Inside, ours)]) if case.step.side == Side::Outside => {
+                let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else { return false };
+                let sent = Layout::of(case.packet()).map(|layout| layout.src);
+                let peer = quote(ours).and_then(Layout::of).map(|layout| layout.dst);
+                let at = own.transport + 4;
+                Some(own.src) == sent && Some(theirs.src) == peer && kernel.get(at..) == ours.get(at..)
+            }
+            _ => false,
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "second host to one peer",
+        reason: "N-OP-2: dropped whatever else is wrong with it; Linux looks at the time to live before",
+        matches: |case| {
+            case.is_dropped(DropReason::Untranslatable)
+                && matches!(case.kernel, [(side, error)] if *side == case.step.side && is_error(error))
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "RST before the handshake",
+        reason: "N-TCP-20: who has not seen the answer may take it back; Linux drops numbers beyond the SYN's",
+        matches: |case| {
+            let is_early = case.opinion.starts_with("SYN_SENT");
+            case.kernel.is_empty() && case.ours.len() == 1 && is_early && case.flags() & RST != 0
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "SYN again with another number",
+        reason: "N-TCP-1: a SYN may be the first of a new attempt; Linux drops one of the second attempt once both sides have sent one",
+        matches: |case| {
+            let flags = case.flags();
+            case.kernel.is_empty()
+                && case.ours.len() == 1
+                && case.opinion == "SYN_SENT2"
+                && flags & (SYN | RST | ACK) == SYN
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "SCTP chunk out of turn",
+        reason: "N-OP-1: nothing but INIT, HEARTBEAT and SHUTDOWN ACK begins an association, and tags must be those agreed on; \
+                 Linux lets more begin and end",
+        matches: |case| {
+            let is_sctp = Layout::of(case.packet()).is_some_and(|layout| layout.protocol == 132);
+            is_sctp && case.reason == Some(DropReason::Invalid) && case.ours.is_empty()
         },
         aftermath: Aftermath::Burns,
     },

@@ -103,6 +103,9 @@ impl Run<'_> {
                 if aftermath == Aftermath::None {
                     aftermath = self.judge_states(&step, &ours, report, &history, &mut world)?;
                 }
+                if let Some(index) = step.flow.filter(|_| step.from.is_some() && step.what != "natural") {
+                    world.flows[index].is_irregular = true;
+                }
                 let is_reset = step.segment.as_ref().is_some_and(|said| said.segment.flags & RST != 0);
                 if let Some(index) = step.flow.filter(|_| ours.reason.is_some() || is_reset) {
                     world.flows[index].is_vague = true;

@@ -104,6 +104,38 @@ pub(super) const PARTINGS: &[StateRow] = &[
         },
     },
     StateRow {
+        name: "answer to another SYN",
+        reason: "N-TCP-1: a SYN+ACK acknowledges the SYN; Linux takes one that acknowledges less",
+        matches: |parting| {
+            let are = [state(parting.before), parting.kernel(), parting.ours()];
+            are == ["SYN_SENT", "SYN_RECV", "SYN_SENT"] && parting.flags() & (SYN | ACK) == SYN | ACK
+        },
+    },
+    StateRow {
+        name: "refused before it was open",
+        reason: "N-TCP-5: what was refused was never there; Linux keeps it for a while if both sides had sent",
+        matches: |parting| {
+            let is_early = state(parting.before).starts_with("SYN_SENT") && parting.kernel() == "CLOSE";
+            is_early && parting.ours.is_none() && parting.flags() & RST != 0
+        },
+    },
+    StateRow {
+        name: "challenge that acknowledges the FIN",
+        reason: "N-TCP note 2: whatever acknowledges the last FIN ends the connection; Linux passes over the first ACK after a SYN",
+        matches: |parting| {
+            let are = [state(parting.before), parting.kernel(), parting.ours()];
+            are == ["LAST_ACK", "LAST_ACK", "TIME_WAIT"] && parting.flags() & (SYN | RST | ACK) == ACK
+        },
+    },
+    StateRow {
+        name: "FIN just beyond the window",
+        reason: "N-WIN-3: what overshoots passes, and ends the data of its sender all the same; Linux forgets the FIN",
+        matches: |parting| {
+            let are = [state(parting.before), parting.kernel(), parting.ours()];
+            are == ["ESTABLISHED", "ESTABLISHED", "FIN_WAIT"] && parting.flags() & FIN != 0
+        },
+    },
+    StateRow {
         name: "end of the handshake",
         reason: "N-TCP-7: it needs an ACK of the SYN+ACK; Linux takes one that is older for it",
         matches: |parting| {

@@ -94,6 +94,7 @@ impl World {
             return;
         }
         flow.learn(from, [kernel, ours]);
+        flow.turns += 1;
         if let Some(said) = &step.segment {
             flow.tcp.arrived(said);
         }
@@ -205,17 +206,23 @@ impl World {
             let packets = flow.ends(from).map(|ends| header.packet(&ends, 6, &packet::tcp(&ends, &said.segment)));
             return self.step(index, from, what, packets, Some(said));
         }
-        let from = if random.percent(60) { Party::Client } else { Party::Server };
+        let turn = match flow.protocol {
+            // Mostly the next one, sometimes another.
+            132 if random.percent(85) => ASSOCIATION[flow.turns.min(ASSOCIATION.len() - 1)],
+            132 => random.pick(ASSOCIATION),
+            _ if random.percent(60) => (Party::Client, 0, 0),
+            _ => (Party::Server, 0, 0),
+        };
+        let (from, kind, tag) = turn;
         let length = random.pick(&[0, 1, 7, 40, 500]);
         let payload = random.bytes(length);
         let word = random.next() as u32;
-        let kind = random.pick(&[1, 2, 10, 11, 0, 3, 4, 5, 6, 7, 8, 14]);
         let is_timestamp = flow.client.port % 5 == 3;
         let (protocol, v4) = (flow.protocol, flow.version() == IpVersion::V4);
         let packets = flow.ends(from).map(|ends| {
             let content = match protocol {
                 17 => packet::udp(&ends, &payload),
-                132 => packet::sctp(&ends, if kind == 1 { 0 } else { 7 }, kind, &sctp_value(kind)),
+                132 => packet::sctp(&ends, tag, kind, &sctp_value(kind)),
                 // The kernel does not translate what has less than eight bytes.
                 47 => [&[0, 0, 0x08, 0x00, 0, 0, 0, 0], &payload[..]].concat(),
                 50 => [&word.to_be_bytes(), &[0, 0, 0, 1], &payload[..]].concat(),
@@ -273,16 +280,35 @@ fn query(ends: &Ends, from: Party, [request, reply]: [u8; 2], payload: &[u8]) ->
     packet::icmp(ends, kind, 0, &[&id.to_be_bytes(), &[0, 1], payload].concat())
 }
 
+/// An SCTP association from beginning to end: who sends which chunk (RFC 9260 §3.2) with which tag.
+const ASSOCIATION: &[(Party, u8, u32)] = &[
+    (Party::Client, 1, 0),
+    (Party::Server, 2, 1),
+    (Party::Client, 10, 2),
+    (Party::Server, 11, 1),
+    (Party::Client, 0, 2),
+    (Party::Server, 3, 1),
+    (Party::Server, 4, 1),
+    (Party::Client, 5, 2),
+    (Party::Server, 0, 1),
+    (Party::Client, 3, 2),
+    (Party::Client, 7, 2),
+    (Party::Server, 8, 1),
+    (Party::Client, 14, 2),
+];
+
 /// What chunks of that type begin with (RFC 9260 §3.3).
 fn sctp_value(kind: u8) -> Vec<u8> {
     match kind {
         // Tag, window, streams out and in, first sequence number.
-        1 | 2 => vec![0, 0, 0, 7, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1],
+        1 => vec![0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1],
+        // The same and a cookie.
+        2 => [&[0, 0, 0, 2, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1], &[0, 7, 0, 8, 9, 9, 9, 9][..]].concat(),
         0 => vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
         3 => vec![0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0],
         4 | 5 => vec![0, 1, 0, 8, 1, 2, 3, 4],
         7 => vec![0, 0, 0, 1],
-        10 => vec![9; 8],
+        10 => vec![9; 4],
         _ => Vec::new(),
     }
 }
