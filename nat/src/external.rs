@@ -250,7 +250,11 @@ impl External {
                 return;
             }
             self.quarantine_ends.pop_front();
-            if self.quarantine.get(&outside).is_some_and(|&(_, last)| last <= now) {
+            if self
+                .quarantine
+                .get(&outside)
+                .is_some_and(|&(_, last)| last <= now)
+            {
                 self.quarantine.remove(&outside);
             }
         }

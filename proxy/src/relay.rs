@@ -16,6 +16,7 @@ mod deadlines;
 mod flow;
 mod host;
 mod inbound;
+mod known;
 mod published;
 mod resolve;
 mod sessions;

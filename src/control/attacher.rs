@@ -7,12 +7,12 @@ use vswitch_wire::MacAddr;
 
 use super::error::ErrorClass;
 use crate::{
-    dataplane::{DataPlane, DataPlaneError, DeviceFate, EndpointSpec},
+    dataplane::{DataPlane, DataPlaneError, DeviceFate, EndpointSpec, Forwarding},
     io::{
         attach::{AttachClient, AttachError, AttachRequest, DefaultRoute, LinkConfig, SocketCounts},
         netns::{NetnsError, NetnsTarget},
     },
-    model::{EndpointId, NetworkId},
+    model::{EndpointId, LinkKind, NetworkId},
 };
 
 /// Makes and removes what an endpoint consists of.
@@ -30,12 +30,14 @@ pub trait Attacher: Send + Sync + 'static {
     /// Makes these default routes of the container the only ones.
     fn set_routes(&self, target: NetnsTarget, routes: Vec<DefaultRoute>) -> Pending<'_>;
 
-    /// Takes a mapping into service at an endpoint. When this fails, its listeners are closed.
+    /// Takes a mapping into service at an endpoint, and ports of the device uplink that lead there, too. When this fails,
+    /// its listeners are closed.
     fn publish(
         &self,
         at: (NetworkId, EndpointId),
         spec: MappingSpec,
         listeners: Vec<Listener>,
+        forwarding: Option<Forwarding>,
     ) -> Pending<'_>;
 
     /// Takes a mapping out of service; gives its listeners.
@@ -74,6 +76,8 @@ pub struct Device {
     pub network: NetworkId,
     /// Name of the device.
     pub interface: String,
+    /// What it is.
+    pub kind: LinkKind,
     /// The device's Ethernet address.
     pub mac: MacAddr,
     /// Where the device is; `None` when the container has gone and taken it along.
@@ -106,6 +110,7 @@ impl AttachFailure {
                 AttachError::Deadline { .. }
                 | AttachError::Failed { .. }
                 | AttachError::NoTunDevice
+                | AttachError::NoVeth
                 | AttachError::Process { .. },
             )
             | Self::DataPlane(_)
@@ -123,7 +128,7 @@ fn namespace_class(error: &NetnsError) -> ErrorClass {
     }
 }
 
-/// The real one: TAPs made by attach processes, served by the packet loops.
+/// The real one: TAPs and veths made by attach processes, served by the packet loops.
 #[derive(Debug, Clone)]
 pub struct TapAttacher {
     client: AttachClient,
@@ -156,7 +161,7 @@ impl TapAttacher {
             link,
         };
         let attached = self.blocking(move |client| client.attach(&request)).await?;
-        let Err(error) = self.plane.add_endpoint(spec, attached.tap).await else {
+        let Err(error) = self.plane.add_endpoint(spec, attached.device).await else {
             return Ok(());
         };
         // The device is persistent by now; without a port it must not stay.
@@ -175,18 +180,18 @@ impl TapAttacher {
             .remove_endpoint(device.network, device.endpoint, DeviceFate::Delete)
             .await
         {
-            Ok(()) => Ok(()),
-            Err(DataPlaneError::UnknownEndpoint(_) | DataPlaneError::UnknownNetwork(_)) => {
-                // Not served, for example because taking over failed; the device may be there still.
-                let Some(target) = device.target else {
-                    return Ok(());
-                };
-                let detach =
-                    move |client: AttachClient| client.detach(&target, &device.interface, device.mac);
-                self.blocking(detach).await.map(drop)
-            }
-            Err(error) => Err(error.into()),
+            Ok(()) if device.kind == LinkKind::Tap => return Ok(()),
+            // The kernel deletes the veth of a closed socket in its own time, and until then its name is taken.
+            Ok(()) => {}
+            // Not served, for example because taking over failed; the device may be there still.
+            Err(DataPlaneError::UnknownEndpoint(_) | DataPlaneError::UnknownNetwork(_)) => {}
+            Err(error) => return Err(error.into()),
         }
+        let Some(target) = device.target else {
+            return Ok(());
+        };
+        let detach = move |client: AttachClient| client.detach(&target, &device.interface, device.mac);
+        self.blocking(detach).await.map(drop)
     }
 }
 
@@ -205,11 +210,12 @@ impl Attacher for TapAttacher {
 
     fn publish(
         &self,
-        (network, endpoint): (NetworkId, EndpointId),
+        at: (NetworkId, EndpointId),
         spec: MappingSpec,
         listeners: Vec<Listener>,
+        forwarding: Option<Forwarding>,
     ) -> Pending<'_> {
-        Box::pin(async move { Ok(self.plane.publish(network, endpoint, spec, listeners).await?) })
+        Box::pin(async move { Ok(self.plane.publish(at, spec, listeners, forwarding).await?) })
     }
 
     fn unpublish(

@@ -1,6 +1,7 @@
-//! What no safe crate offers: the TUN/TAP and namespace ioctls, and waiting for a descriptor in tokio.
+//! What no safe crate offers: the TUN/TAP and namespace ioctls, packet sockets, and waiting for a descriptor in
+//! tokio.
 //!
-//! This is the only module of the package that contains `unsafe`.
+//! This is the only module of the package, with those below it, that contains `unsafe`.
 
 use std::{
     io, mem,
@@ -10,6 +11,9 @@ use std::{
 
 use libc::{c_char, c_int, c_short, c_uint, c_ulong};
 use tokio::io::{Interest, unix::AsyncFd};
+
+pub mod ethtool;
+pub mod packet;
 
 /// Longest interface name in bytes, without the terminating zero (`IFNAMSIZ` − 1, linux/if.h).
 pub const INTERFACE_NAME_MAX: usize = libc::IFNAMSIZ - 1;

@@ -13,6 +13,7 @@ mod command;
 mod network;
 mod ports;
 mod reactor;
+mod uplink;
 mod wait;
 
 pub(crate) use command::{Command, Reply};

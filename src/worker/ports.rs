@@ -8,14 +8,14 @@ use zerocopy::IntoBytes;
 
 use crate::{
     engine::{OutFrame, Transmit},
-    io::tap::{self, Tap},
+    io::device::Device,
     model::EndpointId,
 };
 
 /// A device that serves a switch port.
 #[derive(Debug)]
 pub(super) struct Attached {
-    pub(super) tap: Tap,
+    pub(super) device: Device,
     pub(super) token: Token,
     pub(super) endpoint: EndpointId,
     /// The kernel has said, by a read or a write, that the device is gone.
@@ -40,12 +40,12 @@ pub(super) struct Devices {
 }
 
 impl Devices {
-    pub(super) fn insert(&mut self, port: PortId, device: Attached) {
+    pub(super) fn insert(&mut self, port: PortId, attached: Attached) {
         let index = port.index();
         if self.by_port.len() <= index {
             self.by_port.resize_with(index + 1, || None);
         }
-        self.by_port[index] = Some(device);
+        self.by_port[index] = Some(attached);
     }
 
     pub(super) fn remove(&mut self, port: PortId) -> Option<Attached> {
@@ -67,15 +67,15 @@ impl Devices {
 
     /// Reads one frame, with its vnet header in front, from the device behind `port`.
     pub(super) fn receive(&mut self, port: PortId, buffer: &mut [u8]) -> Received {
-        let Some(device) = self.by_port.get_mut(port.index()).and_then(Option::as_mut) else {
+        let Some(attached) = self.by_port.get_mut(port.index()).and_then(Option::as_mut) else {
             return Received::Lost;
         };
-        match device.tap.read(buffer) {
+        match attached.device.read(buffer) {
             Ok(len) => Received::Frame(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Empty,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Failed(error),
-            Err(error) if tap::is_lost(&error) => {
-                device.lose(&mut self.newly_lost);
+            Err(error) if attached.device.is_lost(&error) => {
+                attached.lose(&mut self.newly_lost);
                 Received::Lost
             }
             Err(error) => Received::Failed(error),
@@ -94,7 +94,7 @@ pub(super) enum Received {
 
 impl Transmit for Devices {
     fn transmit(&mut self, port: PortId, frame: &OutFrame<'_>) -> EgressOutcome {
-        let Some(device) = self.by_port.get_mut(port.index()).and_then(Option::as_mut) else {
+        let Some(attached) = self.by_port.get_mut(port.index()).and_then(Option::as_mut) else {
             return EgressOutcome::Dropped(DropReason::Device);
         };
         let [a, b, c, d] = frame.parts;
@@ -104,15 +104,15 @@ impl Transmit for Devices {
             .iter()
             .rposition(|slice| !slice.is_empty())
             .map_or(0, |last| last + 1);
-        match device.tap.write(&slices[..used]) {
+        match attached.device.write(&slices[..used]) {
             Ok(_) => EgressOutcome::Sent,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 EgressOutcome::Dropped(DropReason::QueueFull)
             }
-            // EIO is a TAP whose interface is down (B-PORT-2).
+            // EIO is a TAP whose interface is down (B-PORT-2), EMSGSIZE a veth whose MTU was made smaller.
             Err(error) => {
-                if tap::is_lost(&error) {
-                    device.lose(&mut self.newly_lost);
+                if attached.device.is_lost(&error) {
+                    attached.lose(&mut self.newly_lost);
                 }
                 EgressOutcome::Dropped(DropReason::Device)
             }

@@ -3,7 +3,7 @@
 use vswitch_nat::{DropReason, Limits};
 
 use crate::{
-    packets::{ends, tcp, tcp_with, udp, ACK, SYN, TCP, UDP},
+    packets::{ACK, SYN, TCP, UDP, ends, tcp, tcp_with, udp},
     site::*,
 };
 
@@ -52,8 +52,16 @@ fn n_tbl_3_a_host_whose_only_connection_gives_way_goes_on() {
         let mut site = Site::with(|config| config.limits = limits);
         for port in 0..5 {
             // Of its own endpoint to another host, and of another endpoint.
-            assert_eq!(site.external((A, 5000 + port), (S, 9)), (X, 5000 + port), "{limits:?}");
-            assert_eq!(site.external((A, 5000 + port), (S3, 9)), (X, 5000 + port), "{limits:?}");
+            assert_eq!(
+                site.external((A, 5000 + port), (S, 9)),
+                (X, 5000 + port),
+                "{limits:?}"
+            );
+            assert_eq!(
+                site.external((A, 5000 + port), (S3, 9)),
+                (X, 5000 + port),
+                "{limits:?}"
+            );
         }
         assert_eq!(site.conns().len(), 1, "{limits:?}");
         assert_eq!(site.nat.flush_host(site.clock.now(), INSIDE, A), 1, "{limits:?}");
@@ -85,7 +93,10 @@ fn n_tbl_3_in_a_full_table_whoever_has_most_makes_room() {
     }
     let of = |site: &Site, host: std::net::IpAddr| {
         let conns = site.conns();
-        conns.iter().filter(|conn| conn.original.src == host.into()).count()
+        conns
+            .iter()
+            .filter(|conn| conn.original.src == host.into())
+            .count()
     };
     assert_eq!((of(&site, A), of(&site, B), of(&site, C)), (4, 13, 3));
     // B makes room for itself.
@@ -101,7 +112,10 @@ fn n_tbl_3_nobody_below_a_fair_share_makes_room() {
         site.connect((B, 7000 + port), (S, 80));
     }
     site.external((A, 5000), (S, 9));
-    assert_eq!(site.refused(INSIDE, &udp((C, 5000), (S, 9))), DropReason::TableFull);
+    assert_eq!(
+        site.refused(INSIDE, &udp((C, 5000), (S, 9))),
+        DropReason::TableFull
+    );
     assert!(site.conn(INSIDE, UDP, (A, 5000), (S, 9)).is_some());
 }
 

@@ -3,7 +3,7 @@
 use vswitch_nat::{DropReason, Filtering, Unsolicited};
 
 use crate::{
-    packets::{ends, icmp_kind, ping, quoted, tcp, udp, ACK, SYN, UDP},
+    packets::{ACK, SYN, UDP, ends, icmp_kind, ping, quoted, tcp, udp},
     site::*,
 };
 
@@ -16,7 +16,10 @@ fn n_flt_1_by_address_and_port_only_the_called_endpoint_answers() {
     let mut site = filtering(Filtering::AddressAndPort);
     site.external((A, 5000), (S, 53));
     for stranger in [(S4, 999), (S, 999), (S4, 53)] {
-        assert_eq!(site.refused(OUTSIDE, &udp(stranger, (X, 5000))), DropReason::Unsolicited);
+        assert_eq!(
+            site.refused(OUTSIDE, &udp(stranger, (X, 5000))),
+            DropReason::Unsolicited
+        );
     }
     assert_eq!(ends(&site.back(&udp((S, 53), (X, 5000)))), ((S, 53), (A, 5000)));
 }
@@ -25,22 +28,40 @@ fn n_flt_1_by_address_and_port_only_the_called_endpoint_answers() {
 fn n_flt_1_by_address_any_port_of_the_called_host_answers() {
     let mut site = filtering(Filtering::Address);
     site.external((A, 5000), (S, 53));
-    assert_eq!(site.refused(OUTSIDE, &udp((S4, 999), (X, 5000))), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S4, 999), (X, 5000))),
+        DropReason::Unsolicited
+    );
     assert_eq!(ends(&site.back(&udp((S, 999), (X, 5000)))), ((S, 999), (A, 5000)));
     // Not when the mapping to that host is over.
     site.settle(secs(200));
-    assert_eq!(site.refused(OUTSIDE, &udp((S, 998), (X, 5000))), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 998), (X, 5000))),
+        DropReason::Unsolicited
+    );
 }
 
 #[test]
 fn n_flt_1_endpoint_independent_lets_everybody_answer() {
     let mut site = filtering(Filtering::EndpointIndependent);
     site.external((A, 5000), (S, 53));
-    assert_eq!(ends(&site.back(&udp((S4, 999), (X, 5000)))), ((S4, 999), (A, 5000)));
+    assert_eq!(
+        ends(&site.back(&udp((S4, 999), (X, 5000)))),
+        ((S4, 999), (A, 5000))
+    );
     // And is answered from the mapping's external end.
-    assert_eq!(ends(&site.out(&udp((A, 5000), (S4, 999)))), ((X, 5000), (S4, 999)));
-    assert_eq!(site.refused(OUTSIDE, &udp((S4, 999), (X, 5001))), DropReason::Unsolicited);
-    assert_eq!(site.refused(OUTSIDE, &tcp((S4, 999), (X, 5000), SYN, 1, 0)), DropReason::Unsolicited);
+    assert_eq!(
+        ends(&site.out(&udp((A, 5000), (S4, 999)))),
+        ((X, 5000), (S4, 999))
+    );
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S4, 999), (X, 5001))),
+        DropReason::Unsolicited
+    );
+    assert_eq!(
+        site.refused(OUTSIDE, &tcp((S4, 999), (X, 5000), SYN, 1, 0)),
+        DropReason::Unsolicited
+    );
 }
 
 #[test]
@@ -77,7 +98,11 @@ fn n_flt_2_strangers_do_not_keep_a_hole_open() {
                 _ => break,
             }
         }
-        assert!(passed <= 24, "{rule:?}: {passed} packets kept it open for {} s", passed * 10);
+        assert!(
+            passed <= 24,
+            "{rule:?}: {passed} packets kept it open for {} s",
+            passed * 10
+        );
     }
 }
 
@@ -115,11 +140,20 @@ fn n_flt_3_a_mapping_lives_as_long_as_its_longest_session() {
 fn n_flt_4_what_nobody_asked_for_never_comes_in_silently_by_default() {
     let mut site = Site::new();
     site.external((A, 5000), (S, 53));
-    assert_eq!(site.refused(OUTSIDE, &udp((S4, 999), (X, 5000))), DropReason::Unsolicited);
-    assert_eq!(site.refused(OUTSIDE, &udp((S4, 999), (X, 6000))), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S4, 999), (X, 5000))),
+        DropReason::Unsolicited
+    );
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S4, 999), (X, 6000))),
+        DropReason::Unsolicited
+    );
     assert_eq!(site.dropped(DropReason::Unsolicited), 2);
     // An inside address is no way in either.
-    assert_eq!(site.refused(OUTSIDE, &udp((S, 53), (A, 5000))), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 53), (A, 5000))),
+        DropReason::Unsolicited
+    );
 }
 
 #[test]
@@ -128,7 +162,7 @@ fn n_flt_4_unless_it_is_to_be_told() {
     let (reason, error) = site.refused_aloud(OUTSIDE, &udp((S, 999), (X, 6000)));
     assert_eq!(reason, DropReason::Unsolicited);
     assert_eq!(icmp_kind(&error), (3, 3));
-    assert_eq!((ends(&error).0 .0, ends(&error).1 .0), (X, S));
+    assert_eq!((ends(&error).0.0, ends(&error).1.0), (X, S));
     assert_eq!(ends(quoted(&error)), ((S, 999), (X, 6000)));
     // TCP hears nothing, so that a simultaneous open can succeed.
     site.refused(OUTSIDE, &tcp((S, 999), (X, 6000), SYN, 1, 0));
@@ -197,17 +231,29 @@ fn n_flt_7_filtering_does_not_depend_on_load_or_history() {
     for port in 0..500 {
         site.external((A, 10_000 + port), (S, 53));
     }
-    assert_eq!(site.refused(OUTSIDE, &udp((S4, 53), (X, 10_000))), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S4, 53), (X, 10_000))),
+        DropReason::Unsolicited
+    );
     // Nor on what a stranger has tried before.
     site.out(&udp((A, 10_000), (S4, 53)));
     site.back(&udp((S4, 53), (X, 10_000)));
-    assert_eq!(site.refused(OUTSIDE, &udp((S4, 54), (X, 10_000))), DropReason::Unsolicited);
-    assert_eq!(site.refused(OUTSIDE, &tcp((S4, 53), (X, 10_000), ACK, 1, 1)), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S4, 54), (X, 10_000))),
+        DropReason::Unsolicited
+    );
+    assert_eq!(
+        site.refused(OUTSIDE, &tcp((S4, 53), (X, 10_000), ACK, 1, 1)),
+        DropReason::Unsolicited
+    );
 }
 
 #[test]
 fn n_flt_1_an_echo_is_no_answer() {
     let mut site = filtering(Filtering::EndpointIndependent);
     site.out(&ping(A, S, 77));
-    assert_eq!(site.put(OUTSIDE, &ping(S, X, 77)).verdict, vswitch_nat::Verdict::Local);
+    assert_eq!(
+        site.put(OUTSIDE, &ping(S, X, 77)).verdict,
+        vswitch_nat::Verdict::Local
+    );
 }

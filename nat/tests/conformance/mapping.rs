@@ -3,7 +3,7 @@
 use vswitch_nat::DropReason;
 
 use crate::{
-    packets::{ends, ping, tcp, udp, SYN},
+    packets::{SYN, ends, ping, tcp, udp},
     site::*,
 };
 
@@ -57,7 +57,9 @@ fn n_map_2_answers_to_a_shared_port_find_their_hosts() {
 #[test]
 fn n_map_3_endpoint_independent_ports_have_one_owner() {
     let mut site = Site::with(|config| config.ports = 50_000..=50_003);
-    let mut owned: Vec<u16> = (0..4).map(|n| site.external((host(n), 9100), (S, 53)).1).collect();
+    let mut owned: Vec<u16> = (0..4)
+        .map(|n| site.external((host(n), 9100), (S, 53)).1)
+        .collect();
     owned.sort_unstable();
     assert_eq!(owned, [50_000, 50_001, 50_002, 50_003]);
     // Another destination makes no room: there is no overlap even where ports run out.

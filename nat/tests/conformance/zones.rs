@@ -3,7 +3,7 @@
 use vswitch_nat::{AddNetworkError, DropReason, Egress, Network, Verdict, Zone};
 
 use crate::{
-    packets::{ends, error, ping, pong, tcp, udp, SYN, TCP, UDP},
+    packets::{SYN, TCP, UDP, ends, error, ping, pong, tcp, udp},
     site::*,
 };
 
@@ -22,8 +22,14 @@ fn n_tbl_6_equal_addresses_in_two_networks_are_two_hosts() {
     let first = ends(&site.pass(INSIDE, OUTSIDE, &packet)).0;
     let second = ends(&site.pass(OTHER, OUTSIDE, &packet)).0;
     assert_ne!(first, second);
-    assert_eq!(ends(&site.pass(OUTSIDE, INSIDE, &udp((S, 53), first))).1, (A, 5000));
-    assert_eq!(ends(&site.pass(OUTSIDE, OTHER, &udp((S, 53), second))).1, (A, 5000));
+    assert_eq!(
+        ends(&site.pass(OUTSIDE, INSIDE, &udp((S, 53), first))).1,
+        (A, 5000)
+    );
+    assert_eq!(
+        ends(&site.pass(OUTSIDE, OTHER, &udp((S, 53), second))).1,
+        (A, 5000)
+    );
     assert!(site.conn(INSIDE, UDP, (A, 5000), (S, 53)).is_some());
     assert!(site.conn(OTHER, UDP, (A, 5000), (S, 53)).is_some());
     // Flushing one leaves the other.
@@ -35,8 +41,8 @@ fn n_tbl_6_equal_addresses_in_two_networks_are_two_hosts() {
 fn n_tbl_6_also_of_queries_and_tcp() {
     let mut site = Site::new();
     site.add(network(OTHER));
-    let first = ends(&site.pass(INSIDE, OUTSIDE, &ping(A, S, 77))).0 .1;
-    let second = ends(&site.pass(OTHER, OUTSIDE, &ping(A, S, 77))).0 .1;
+    let first = ends(&site.pass(INSIDE, OUTSIDE, &ping(A, S, 77))).0.1;
+    let second = ends(&site.pass(OTHER, OUTSIDE, &ping(A, S, 77))).0.1;
     assert_ne!(first, second);
     assert_eq!(ends(&site.pass(OUTSIDE, OTHER, &pong(S, X, second))).1, (A, 77));
     let syn = tcp((A, 5000), (S, 80), SYN, 1, 0);
@@ -49,8 +55,14 @@ fn n_tbl_6_networks_do_not_reach_each_other() {
     let mut site = Site::new();
     site.add(beside("10.0.1.0/24"));
     let there = [10, 0, 1, 2].into();
-    assert_eq!(site.refused(INSIDE, &udp((A, 5000), (there, 53))), DropReason::Isolated);
-    assert_eq!(site.refused(OTHER, &udp((there, 5000), (A, 53))), DropReason::Isolated);
+    assert_eq!(
+        site.refused(INSIDE, &udp((A, 5000), (there, 53))),
+        DropReason::Isolated
+    );
+    assert_eq!(
+        site.refused(OTHER, &udp((there, 5000), (A, 53))),
+        DropReason::Isolated
+    );
 }
 
 #[test]
@@ -69,9 +81,18 @@ fn n_tbl_6_but_by_a_published_port() {
 #[test]
 fn n_tbl_6_numbers_of_networks() {
     let mut site = Site::new();
-    assert_eq!(site.nat.add_network(network(INSIDE)), Err(AddNetworkError::Exists(INSIDE)));
-    assert_eq!(site.nat.add_network(network(OUTSIDE)), Err(AddNetworkError::Outside));
-    assert_eq!(site.refused(Zone(7), &udp((A, 5000), (S, 53))), DropReason::NoRoute);
+    assert_eq!(
+        site.nat.add_network(network(INSIDE)),
+        Err(AddNetworkError::Exists(INSIDE))
+    );
+    assert_eq!(
+        site.nat.add_network(network(OUTSIDE)),
+        Err(AddNetworkError::Outside)
+    );
+    assert_eq!(
+        site.refused(Zone(7), &udp((A, 5000), (S, 53))),
+        DropReason::NoRoute
+    );
 }
 
 #[test]
@@ -80,7 +101,11 @@ fn n_fwd_11_a_source_that_is_not_the_networks_is_spoofed() {
     site.add(beside("10.0.1.0/24"));
     let foreign = [192, 0, 2, 9].into();
     for src in [foreign, S, [10, 0, 1, 2].into()] {
-        for packet in [udp((src, 5000), (S3, 53)), tcp((src, 5000), (S3, 80), SYN, 1, 0), ping(src, S3, 7)] {
+        for packet in [
+            udp((src, 5000), (S3, 53)),
+            tcp((src, 5000), (S3, 80), SYN, 1, 0),
+            ping(src, S3, 7),
+        ] {
             assert_eq!(site.refused(INSIDE, &packet), DropReason::Spoofed, "{src}");
         }
     }
@@ -103,7 +128,10 @@ fn n_fwd_11_nor_may_an_error_have_one() {
 fn n_fwd_12_an_inside_source_does_not_come_from_outside() {
     let mut site = Site::new();
     site.publish(UDP, 5353, (B, 53));
-    assert_eq!(site.refused(OUTSIDE, &udp((A, 4000), (X, 5353))), DropReason::Spoofed);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((A, 4000), (X, 5353))),
+        DropReason::Spoofed
+    );
     let asked = site.out(&udp((A, 5000), (S, 53)));
     let spoofed = error(C, X, (3, 3), [0; 4], &asked[..28]);
     assert_eq!(site.refused(OUTSIDE, &spoofed), DropReason::Spoofed);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{null_as_default, yes};
-use crate::model::{PortMapping, PortRequest};
+use crate::model::{LinkKind, PortMapping, PortRequest};
 
 /// `GET /vswitch/v1/info`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,29 @@ pub struct DaemonInfo {
     /// What the host lacks, and what to do about it; absent in answers of earlier versions.
     #[serde(default)]
     pub hints: Vec<String>,
+    /// The device by which networks leave; absent if it is by host sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<UplinkInfo>,
+}
+
+/// The device uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UplinkInfo {
+    /// The device.
+    pub interface: String,
+    /// Our Ethernet address on it.
+    pub mac_address: String,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Routers on the link.
+    pub gateways: Vec<IpAddr>,
+    /// Our addresses with their prefixes, and `in use`, `testing` or `taken by …`.
+    pub addresses: Vec<(String, String)>,
+    /// Neighbours that are known or asked for.
+    pub neighbours: usize,
+    /// What was counted, by name.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// `POST /vswitch/v1/sandboxes`: exactly one of `pid` and `netns`.
@@ -78,6 +101,9 @@ pub struct SandboxNetwork {
     /// Wanted name of the device in the container; the next free `eth<N>` when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Wanted kind of the device, `tap` or `veth`; the network's when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// Further names of the container on this network.
     #[serde(
         default,
@@ -165,6 +191,9 @@ pub struct SandboxEndpoint {
     pub network: String,
     /// Name of the device in the container.
     pub interface: String,
+    /// What the device is; a TAP in answers of earlier versions.
+    #[serde(default)]
+    pub kind: LinkKind,
     /// MAC address of the device.
     pub mac_address: String,
     /// Address with prefix length, or empty.

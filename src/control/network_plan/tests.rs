@@ -1,7 +1,10 @@
 use vswitch_proxy::config::Denial;
 
 use super::{options::INTERFACE_PREFIX, *};
-use crate::{api::types::Ipam, model::OutboundSettings};
+use crate::{
+    api::types::Ipam,
+    model::{GatewayMode, Inbound, LinkKind, OutboundSettings, UplinkKind},
+};
 
 fn request(configs: &[(&str, &str, &str)]) -> NetworkCreate {
     let config = configs.iter().map(|(subnet, range, gateway)| IpamConfig {
@@ -314,6 +317,10 @@ fn r_lim_6_options_of_the_way_out_are_understood() {
         ("outbound_addr", "192.0.2.9"),
         ("outbound_denied", "reset"),
         ("outbound_interface", "wan0"),
+        ("vswitch.inbound", "open"),
+        ("vswitch.uplink", "sockets"),
+        ("com.docker.network.bridge.enable_ip_masquerade", "false"),
+        ("com.docker.network.bridge.gateway_mode_ipv4", "nat"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
@@ -330,6 +337,10 @@ fn r_lim_6_options_of_the_way_out_are_understood() {
             ipv4: Some([192, 0, 2, 9].into()),
             ipv6: Some("2001:db8::9".parse().expect("an address")),
             interface: Some("wan0".into()),
+            uplink: Some(UplinkKind::Sockets),
+            gateway_mode_v4: GatewayMode::Nat,
+            gateway_mode_v6: GatewayMode::Routed,
+            inbound: Inbound::Open,
         }
     );
     let plain = build(request(&[]), &[]).expect("all is well");
@@ -346,6 +357,13 @@ fn r_lim_6_each_bad_option_of_the_way_out_says_what_is_allowed() {
         ("allow_host_loopback", "", switch),
         ("allow_metadata", "yes", switch),
         ("outbound_denied", "silent", "must be prohibited, reset or drop"),
+        ("vswitch.uplink", "eth0", "must be device or sockets"),
+        ("vswitch.inbound", "yes", "must be closed or open"),
+        (
+            "com.docker.network.bridge.gateway_mode_ipv4",
+            "isolated",
+            "must be nat or routed",
+        ),
         ("outbound_addr", "", ipv4),
         ("outbound_addr", "127.0.0.2", ipv4),
         ("outbound_addr", "0.0.0.0", ipv4),
@@ -381,6 +399,18 @@ fn r_lim_6_each_bad_option_of_the_way_out_says_what_is_allowed() {
     );
     contradiction.options.insert(docker.into(), "192.0.2.1".into());
     build(contradiction, &[]).expect("both say the same");
+}
+
+#[test]
+fn a_network_says_what_its_containers_get_for_an_interface() {
+    let network = build(with_option("endpoint", "veth"), &[]).expect("there is veth");
+    assert_eq!(network.settings.link_kind, LinkKind::Veth);
+    let plain = build(request(&[]), &[]).expect("all is well");
+    assert_eq!(plain.settings.link_kind, LinkKind::Tap);
+    assert_eq!(
+        refusal(with_option("endpoint", "macvlan")),
+        "failed to parse endpoint value: macvlan (must be tap or veth)"
+    );
 }
 
 #[test]
@@ -422,6 +452,7 @@ fn settings_of_earlier_versions_have_the_defaults_of_the_way_out() {
     let stored = r#"{"mtu":1400,"inter_container":true,"interface_prefix":"eth"}"#;
     let settings: NetworkSettings = serde_json::from_str(stored).expect("it was written by us");
     assert_eq!(settings.outbound, OutboundSettings::default());
+    assert_eq!(settings.link_kind, LinkKind::Tap);
     for denied in [Denial::Drop, Denial::Prohibited, Denial::Reset] {
         let settings = NetworkSettings {
             outbound: OutboundSettings {
