@@ -234,6 +234,10 @@ pub(super) fn adopt_ports(kernel: &mut [u8], ours: &mut [u8], chosen: Chosen) {
             }
         }
     } else {
+        if own.fragment.is_some() && own.protocol != 17 && own.checksum(ours).is_none() {
+            // The checksum is in another piece: only the whole can be compared.
+            return;
+        }
         let is_sctp = own.protocol == 132;
         let was_right = is_sctp && has_right_crc(ours, own.transport);
         for (at, owner) in own.ports(ours) {

@@ -192,10 +192,9 @@ impl Flow {
     }
 
     /// Notes what the other party received.
-    pub(super) fn learn(&mut self, from: Party, packets: [&[u8]; 2]) {
+    pub(super) fn learn(&mut self, from: Party, packets: [&[u8]; 2], are_same: bool) {
         let layouts = packets.map(Layout::of);
-        let are_alike = packets[0].len() == packets[1].len();
-        if are_alike && layouts.iter().flatten().any(|layout| layout.fragment.is_none()) {
+        if are_same && layouts.iter().flatten().any(|layout| layout.fragment.is_none()) {
             self.received[from.opposite() as usize] = Some(packets.map(<[u8]>::to_vec));
         }
         self.note_segment(from, packets[0]);

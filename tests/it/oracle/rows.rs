@@ -42,6 +42,8 @@ pub(super) struct Case<'a> {
     pub(super) chosen: Chosen,
     /// The state of the connection before, if it is one of TCP.
     pub(super) opinion: &'a str,
+    /// Whether it was open before and went back to its handshake.
+    pub(super) is_resynchronized: bool,
     /// Why we dropped it.
     pub(super) reason: Option<DropReason>,
 }
@@ -255,7 +257,7 @@ pub(super) const ROWS: &[Row] = &[
         reason: "section 5.1: that belongs to a simultaneous open, and has the number of the SYN; Linux takes any in SYN_RECV",
         matches: |case| {
             case.reason == Some(DropReason::Invalid)
-                && case.opinion == "SYN_RECV"
+                && ["SYN_RECV", "SYN_SENT2"].contains(&case.opinion)
                 && case.step.from == Some(Party::Client)
                 && case.step.segment.as_ref().is_some_and(|said| said.segment.flags & (SYN | ACK) == SYN | ACK)
         },
@@ -267,7 +269,7 @@ pub(super) const ROWS: &[Row] = &[
         matches: |case| {
             let flags = case.flags();
             case.kernel.is_empty()
-                && case.ours.len() == 1
+                && !case.ours.is_empty()
                 && case.opinion.starts_with("SYN_SENT")
                 && flags & (SYN | ACK) == SYN | ACK
         },
@@ -311,7 +313,7 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-TCP-20: who has not seen the answer may take it back; Linux drops numbers beyond the SYN's",
         matches: |case| {
             let is_early = case.opinion.starts_with("SYN_SENT");
-            case.kernel.is_empty() && case.ours.len() == 1 && is_early && case.flags() & RST != 0
+            case.kernel.is_empty() && !case.ours.is_empty() && is_early && case.flags() & RST != 0
         },
         aftermath: Aftermath::Burns,
     },
@@ -321,7 +323,7 @@ pub(super) const ROWS: &[Row] = &[
         matches: |case| {
             let flags = case.flags();
             case.kernel.is_empty()
-                && case.ours.len() == 1
+                && !case.ours.is_empty()
                 && case.opinion == "SYN_SENT2"
                 && flags & (SYN | RST | ACK) == SYN
         },
@@ -335,6 +337,40 @@ pub(super) const ROWS: &[Row] = &[
             let is_sctp = Layout::of(case.packet()).is_some_and(|layout| layout.protocol == 132);
             is_sctp && case.reason == Some(DropReason::Invalid) && case.ours.is_empty()
         },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "checksum of a quoted SCTP packet",
+        reason: "N-ICE-6: left as it was; Linux computes it of what is quoted, which is wrong",
+        matches: |case| match (case.kernel, case.ours) {
+            ([(side, kernel)], [(our_side, ours)]) if side == our_side && kernel.len() == ours.len() => {
+                let Some(outer) = Layout::of(ours).filter(|layout| layout.is_error(ours)) else { return false };
+                let Some(inner) = quote(ours).and_then(Layout::of).filter(|layout| layout.protocol == 132) else {
+                    return false;
+                };
+                let sum = outer.transport + 2;
+                let crc = outer.transport + 8 + inner.transport + 8;
+                let differs = |at: usize| kernel[at] != ours[at];
+                (0..ours.len()).filter(|&at| differs(at)).all(|at| (sum..sum + 2).contains(&at) || (crc..crc + 4).contains(&at))
+            }
+            _ => false,
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "short quote",
+        reason: "N-OP-2: where addresses are all that counts, they are enough; Linux wants eight bytes of any protocol",
+        matches: |case| {
+            let quoted = quote(case.packet()).and_then(Layout::of);
+            let is_bare = quoted.is_some_and(|quoted| !matches!(quoted.protocol, 1 | 6 | 17 | 58 | 132));
+            is_bare && case.step.what == "error that quotes too little" && case.kernel.is_empty() && case.ours.len() == 1
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
+        name: "data before the connection began again",
+        reason: "N-TCP-10: what was in flight goes on to be so; Linux counts from the new numbers only",
+        matches: |case| case.is_resynchronized && case.kernel.is_empty() && !case.ours.is_empty(),
         aftermath: Aftermath::Burns,
     },
     Row {

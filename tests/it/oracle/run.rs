@@ -13,6 +13,7 @@ use super::{
     account::{self, Capture},
     compare::{Chosen, are_same_pieces, unify},
     errors,
+    flow::Party,
     packet::RST,
     plan::Side,
     router::{Entry, Passage, Router},
@@ -99,7 +100,9 @@ impl Run<'_> {
                 if history.len() > HISTORY {
                     history.pop_front();
                 }
+                let accepted: usize = report.accepted.iter().sum();
                 let mut aftermath = self.judge(&step, [&kernel, &ours], report, &history, &world);
+                let is_accepted = report.accepted.iter().sum::<usize>() != accepted;
                 if aftermath == Aftermath::None {
                     aftermath = self.judge_states(&step, &ours, report, &history, &mut world)?;
                 }
@@ -112,13 +115,16 @@ impl Run<'_> {
                 }
                 // Linux has counted what it does not send on either, if it got so far as to be tracked.
                 let is_stopped = ours.reason.is_some_and(|reason| STOPPED.contains(&reason));
-                let is_tcp = step.flow.is_some_and(|index| world.flows[index].protocol == 6);
-                if aftermath == Aftermath::Burns || is_stopped && is_tcp {
+                let is_counted = step.flow.is_some_and(|index| {
+                    let flow = &world.flows[index];
+                    flow.protocol == 6 || flow.received[Party::Server as usize].is_none()
+                });
+                if aftermath == Aftermath::Burns || is_stopped && is_counted {
                     if let Some(index) = step.flow {
                         world.flows[index].is_burnt = true;
                     }
                 } else {
-                    world.learn(&step, [&kernel.outputs, &ours.outputs]);
+                    world.learn(&step, [&kernel.outputs, &ours.outputs], aftermath == Aftermath::None && !is_accepted);
                 }
             }
         }
@@ -149,6 +155,9 @@ impl Run<'_> {
             opinion: flow
                 .and_then(|flow| flow.opinion.as_ref()?.state.as_deref())
                 .unwrap_or_default(),
+            is_resynchronized: flow
+                .and_then(|flow| flow.opinion.as_ref())
+                .is_some_and(|opinion| opinion.is_assured && opinion.state.as_deref() == Some("SYN_RECV")),
             reason: ours.reason,
         };
         if step.flow.is_some_and(|index| world.flows[index].is_burnt) {
@@ -192,7 +201,7 @@ impl Run<'_> {
             return Ok(Aftermath::None);
         }
         let parting = Parting {
-            step,
+            step: Some(step),
             is_dropped: passage.reason.is_some(),
             is_vague: world.flows[index].is_vague,
             before: before.as_ref(),
@@ -207,7 +216,7 @@ impl Run<'_> {
         let signature = format!(
             "state: {} {} after {} {}: kernel {}, we {}",
             words(before.as_ref()),
-            if step.from == Some(super::flow::Party::Client) { ">" } else { "<" },
+            if step.from == Some(Party::Client) { ">" } else { "<" },
             step.what,
             account::flags(&step.packets[1]),
             words(kernel.as_ref()),
@@ -219,6 +228,7 @@ impl Run<'_> {
             ours: &[],
             chosen: Chosen::default(),
             opinion: "",
+            is_resynchronized: false,
             reason: None,
         };
         let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
@@ -251,6 +261,14 @@ impl Run<'_> {
             for entry in mine.iter().filter(|entry| !others.contains(entry)) {
                 let other = others.iter().find(|other| key(other) == key(entry));
                 if other.is_some() && whose == "ours" {
+                    continue;
+                }
+                let parting = match whose {
+                    "kernel" => Parting::of_tables(Some(entry), other),
+                    _ => Parting::of_tables(other, Some(entry)),
+                };
+                if let Some(row) = self.partings.iter().position(|row| (row.matches)(&parting)) {
+                    report.parted[row] += 1;
                     continue;
                 }
                 let counterpart = other.map_or_else(|| "nothing".to_owned(), Entry::to_string);

@@ -16,7 +16,8 @@ pub(super) struct StateRow {
 
 /// A packet after which the routers think differently of its connection.
 pub(super) struct Parting<'a> {
-    pub(super) step: &'a Step,
+    /// `None` when tables are compared.
+    pub(super) step: Option<&'a Step>,
     /// Whether we let it go no further.
     pub(super) is_dropped: bool,
     /// Whether a RST went by, or something that one of the routers may have counted alone.
@@ -27,7 +28,19 @@ pub(super) struct Parting<'a> {
     pub(super) ours: Option<&'a Entry>,
 }
 
-impl Parting<'_> {
+impl<'a> Parting<'a> {
+    /// Of what tables say.
+    pub(super) const fn of_tables(kernel: Option<&'a Entry>, ours: Option<&'a Entry>) -> Self {
+        Self {
+            step: None,
+            is_dropped: false,
+            is_vague: false,
+            before: None,
+            kernel,
+            ours,
+        }
+    }
+
     fn kernel(&self) -> &str {
         state(self.kernel)
     }
@@ -37,7 +50,7 @@ impl Parting<'_> {
     }
 
     fn flags(&self) -> u8 {
-        self.step.flags()
+        self.step.map_or(0, Step::flags)
     }
 }
 
@@ -131,9 +144,32 @@ pub(super) const PARTINGS: &[StateRow] = &[
         name: "FIN just beyond the window",
         reason: "N-WIN-3: what overshoots passes, and ends the data of its sender all the same; Linux forgets the FIN",
         matches: |parting| {
-            let are = [state(parting.before), parting.kernel(), parting.ours()];
-            are == ["ESTABLISHED", "ESTABLISHED", "FIN_WAIT"] && parting.flags() & FIN != 0
+            let (Some(before), Some(ours)) = (parting.before, parting.ours) else { return false };
+            parting.kernel == parting.before
+                && CLOSING.contains(&parting.ours())
+                && ours.timer == before.timer
+                && parting.flags() & (FIN | RST) == FIN
         },
+    },
+    StateRow {
+        name: "assured by an answer",
+        reason: "section 0: assured is what was seen both ways; Linux spares only what its protocol's tracker vouches for",
+        matches: |parting| match (parting.kernel, parting.ours) {
+            (Some(kernel), Some(ours)) => {
+                let is_generic = !matches!(ours.protocol, 1 | 6 | 17 | 58 | 132);
+                let vouched = Entry {
+                    is_assured: true,
+                    ..kernel.clone()
+                };
+                is_generic && kernel.is_replied && vouched == *ours
+            }
+            _ => false,
+        },
+    },
+    StateRow {
+        name: "INIT of an association",
+        reason: "N-OP-1: who has sent it waits for a cookie; Linux calls the association closed until the answer",
+        matches: |parting| [parting.kernel(), parting.ours()] == ["CLOSED", "COOKIE_WAIT"],
     },
     StateRow {
         name: "end of the handshake",

@@ -79,7 +79,7 @@ impl World {
     }
 
     /// Notes what became of a step for which both routers did the same.
-    pub(super) fn learn(&mut self, step: &Step, outputs: [&[(Side, Vec<u8>)]; 2]) {
+    pub(super) fn learn(&mut self, step: &Step, outputs: [&[(Side, Vec<u8>)]; 2], are_same: bool) {
         let (Some(index), Some(from)) = (step.flow, step.from) else { return };
         let flow = &mut self.flows[index];
         let there = flow.side(from.opposite());
@@ -93,7 +93,7 @@ impl World {
         if errors::is_error(kernel) {
             return;
         }
-        flow.learn(from, [kernel, ours]);
+        flow.learn(from, [kernel, ours], are_same);
         flow.turns += 1;
         if let Some(said) = &step.segment {
             flow.tcp.arrived(said);
