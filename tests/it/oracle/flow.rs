@@ -69,6 +69,8 @@ pub(super) struct Flow {
     pub(super) opinion: Option<Entry>,
     /// Something of it went no further than to a router, which may have counted it.
     pub(super) is_vague: bool,
+    /// It was open and went back to its handshake.
+    pub(super) was_resynchronized: bool,
     /// Something in it was not as it should be, so that nobody can say for sure what is in flight.
     pub(super) is_irregular: bool,
     /// How many chunks of an SCTP association were exchanged.
@@ -98,6 +100,7 @@ impl Flow {
             sent: [None; 2],
             opinion: None,
             is_vague: false,
+            was_resynchronized: false,
             is_irregular: false,
             turns: 0,
             is_burnt: false,

@@ -42,8 +42,8 @@ pub(super) struct Case<'a> {
     pub(super) chosen: Chosen,
     /// The state of the connection before, if it is one of TCP.
     pub(super) opinion: &'a str,
-    /// Whether it was open before and went back to its handshake.
-    pub(super) is_resynchronized: bool,
+    /// Whether it was open and went back to its handshake.
+    pub(super) was_resynchronized: bool,
     /// Why we dropped it.
     pub(super) reason: Option<DropReason>,
 }
@@ -370,7 +370,16 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "data before the connection began again",
         reason: "N-TCP-10: what was in flight goes on to be so; Linux counts from the new numbers only",
-        matches: |case| case.is_resynchronized && case.kernel.is_empty() && !case.ours.is_empty(),
+        matches: |case| case.was_resynchronized && case.kernel.is_empty() && !case.ours.is_empty(),
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "answer to a SYN that was replaced",
+        reason: "N-TCP-1: a SYN+ACK must acknowledge the last SYN; Linux passes those to earlier ones",
+        matches: |case| {
+            let is_late = case.opinion.starts_with("SYN_SENT") && case.flags() & (SYN | ACK) == SYN | ACK;
+            case.reason == Some(DropReason::Invalid) && case.kernel.len() == 1 && is_late
+        },
         aftermath: Aftermath::Burns,
     },
     Row {

@@ -155,9 +155,7 @@ impl Run<'_> {
             opinion: flow
                 .and_then(|flow| flow.opinion.as_ref()?.state.as_deref())
                 .unwrap_or_default(),
-            is_resynchronized: flow
-                .and_then(|flow| flow.opinion.as_ref())
-                .is_some_and(|opinion| opinion.is_assured && opinion.state.as_deref() == Some("SYN_RECV")),
+            was_resynchronized: flow.is_some_and(|flow| flow.was_resynchronized),
             reason: ours.reason,
         };
         if step.flow.is_some_and(|index| world.flows[index].is_burnt) {
@@ -196,6 +194,8 @@ impl Run<'_> {
         }
         report.entries += 1;
         let before = std::mem::replace(&mut world.flows[index].opinion, opinions[0].clone());
+        let is_back = |entry: &Entry| entry.is_assured && entry.state.as_deref() == Some("SYN_RECV");
+        world.flows[index].was_resynchronized |= opinions.iter().flatten().any(is_back);
         let [kernel, ours] = &opinions;
         if kernel == ours {
             return Ok(Aftermath::None);
@@ -204,6 +204,7 @@ impl Run<'_> {
             step: Some(step),
             is_dropped: passage.reason.is_some(),
             is_vague: world.flows[index].is_vague,
+            was_resynchronized: world.flows[index].was_resynchronized,
             before: before.as_ref(),
             kernel: kernel.as_ref(),
             ours: ours.as_ref(),
@@ -228,7 +229,7 @@ impl Run<'_> {
             ours: &[],
             chosen: Chosen::default(),
             opinion: "",
-            is_resynchronized: false,
+            was_resynchronized: false,
             reason: None,
         };
         let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {

@@ -22,6 +22,8 @@ pub(super) struct Parting<'a> {
     pub(super) is_dropped: bool,
     /// Whether a RST went by, or something that one of the routers may have counted alone.
     pub(super) is_vague: bool,
+    /// Whether it was open and went back to its handshake.
+    pub(super) was_resynchronized: bool,
     /// What both thought before.
     pub(super) before: Option<&'a Entry>,
     pub(super) kernel: Option<&'a Entry>,
@@ -35,6 +37,7 @@ impl<'a> Parting<'a> {
             step: None,
             is_dropped: false,
             is_vague: false,
+            was_resynchronized: false,
             before: None,
             kernel,
             ours,
@@ -172,6 +175,22 @@ pub(super) const PARTINGS: &[StateRow] = &[
         matches: |parting| [parting.kernel(), parting.ours()] == ["CLOSED", "COOKIE_WAIT"],
     },
     StateRow {
+        name: "RST behind what overshot",
+        reason: "N-TCP-20: one at the end of a train is believed, even if the train was too long for the window; Linux forgets the train",
+        matches: |parting| {
+            parting.kernel == parting.before && parting.ours() == "CLOSE" && parting.flags() & RST != 0
+        },
+    },
+    StateRow {
+        name: "handshake of a connection that begins again",
+        reason: "N-TCP-10: the answer to a SYN that passed counts whatever came between, and so does what was in flight",
+        matches: |parting| {
+            let is_answer = parting.ours() == "SYN_RECV" && parting.flags() & (SYN | ACK) == SYN | ACK;
+            let is_back = parting.was_resynchronized && state(parting.before) == "SYN_RECV";
+            parting.kernel == parting.before && (is_answer || is_back)
+        },
+    },
+    StateRow {
         name: "end of the handshake",
         reason: "N-TCP-7: it needs an ACK of the SYN+ACK; Linux takes one that is older for it",
         matches: |parting| {
@@ -186,7 +205,7 @@ pub(super) const PARTINGS: &[StateRow] = &[
         reason: "N-TCP-20: it leaves the connection little time until something contradicts it; Linux does not always",
         matches: |parting| {
             let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else { return false };
-            let is_open = kernel.state == ours.state || ["CLOSE", "SYN_RECV"] == [parting.kernel(), parting.ours()];
+            let is_open = kernel.state == ours.state || parting.kernel() == "CLOSE";
             is_open && ours.timer == RESET_TIMER && parting.flags() & RST != 0
         },
     },
