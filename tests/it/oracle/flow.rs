@@ -69,6 +69,8 @@ pub(super) struct Flow {
     pub(super) opinion: Option<Entry>,
     /// Something of it went no further than to a router, which may have counted it.
     pub(super) is_vague: bool,
+    /// Both sides have sent a SYN of their own.
+    pub(super) was_simultaneous: bool,
     /// It was open and went back to its handshake.
     pub(super) was_resynchronized: bool,
     /// Something in it was not as it should be, so that nobody can say for sure what is in flight.
@@ -100,6 +102,7 @@ impl Flow {
             sent: [None; 2],
             opinion: None,
             is_vague: false,
+            was_simultaneous: false,
             was_resynchronized: false,
             is_irregular: false,
             turns: 0,

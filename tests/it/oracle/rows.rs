@@ -42,6 +42,8 @@ pub(super) struct Case<'a> {
     pub(super) chosen: Chosen,
     /// The state of the connection before, if it is one of TCP.
     pub(super) opinion: &'a str,
+    /// Whether both sides have sent a SYN of their own.
+    pub(super) was_simultaneous: bool,
     /// Whether it was open and went back to its handshake.
     pub(super) was_resynchronized: bool,
     /// Why we dropped it.
@@ -318,14 +320,11 @@ pub(super) const ROWS: &[Row] = &[
         aftermath: Aftermath::Burns,
     },
     Row {
-        name: "SYN again with another number",
-        reason: "N-TCP-1: a SYN may be the first of a new attempt; Linux drops one of the second attempt once both sides have sent one",
+        name: "SYNs of a simultaneous open",
+        reason: "N-TCP-1: both sides send SYN and SYN+ACK, and may do so again; Linux takes those that fit its state",
         matches: |case| {
-            let flags = case.flags();
-            case.kernel.is_empty()
-                && !case.ours.is_empty()
-                && case.opinion == "SYN_SENT2"
-                && flags & (SYN | RST | ACK) == SYN
+            let is_crossed = case.was_simultaneous && case.kernel.is_empty() && !case.ours.is_empty();
+            is_crossed && case.flags() & (SYN | RST) == SYN
         },
         aftermath: Aftermath::Burns,
     },

@@ -155,6 +155,7 @@ impl Run<'_> {
             opinion: flow
                 .and_then(|flow| flow.opinion.as_ref()?.state.as_deref())
                 .unwrap_or_default(),
+            was_simultaneous: flow.is_some_and(|flow| flow.was_simultaneous),
             was_resynchronized: flow.is_some_and(|flow| flow.was_resynchronized),
             reason: ours.reason,
         };
@@ -196,6 +197,8 @@ impl Run<'_> {
         let before = std::mem::replace(&mut world.flows[index].opinion, opinions[0].clone());
         let is_back = |entry: &Entry| entry.is_assured && entry.state.as_deref() == Some("SYN_RECV");
         world.flows[index].was_resynchronized |= opinions.iter().flatten().any(is_back);
+        let is_crossed = |entry: &Entry| entry.state.as_deref() == Some("SYN_SENT2");
+        world.flows[index].was_simultaneous |= opinions.iter().flatten().any(is_crossed);
         let [kernel, ours] = &opinions;
         if kernel == ours {
             return Ok(Aftermath::None);
@@ -229,6 +232,7 @@ impl Run<'_> {
             ours: &[],
             chosen: Chosen::default(),
             opinion: "",
+            was_simultaneous: false,
             was_resynchronized: false,
             reason: None,
         };

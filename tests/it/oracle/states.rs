@@ -186,7 +186,7 @@ pub(super) const PARTINGS: &[StateRow] = &[
         reason: "N-TCP-10: the answer to a SYN that passed counts whatever came between, and so does what was in flight",
         matches: |parting| {
             let is_answer = parting.ours() == "SYN_RECV" && parting.flags() & (SYN | ACK) == SYN | ACK;
-            let is_back = parting.was_resynchronized && state(parting.before) == "SYN_RECV";
+            let is_back = parting.was_resynchronized;
             parting.kernel == parting.before && (is_answer || is_back)
         },
     },
