@@ -422,6 +422,9 @@ fn track(
     };
     match (&mut conn.tracker, kind) {
         (Tracker::Tcp(track), Kind::Tcp(segment)) => track.track(direction, segment, policy),
+        // With identifier 0 a question from the other side has the tuple of an answer (N-ICQ-1, N-ICQ-5).
+        (_, Kind::Ask(_)) if direction == Direction::Reply => Err(DropReason::Invalid),
+        (_, Kind::Answer) if direction == Direction::Original => Err(DropReason::Invalid),
         (Tracker::Tcp(_), _) => Err(DropReason::Invalid),
         // Only what goes on for a while is a stream (N-FLT-6).
         (Tracker::Udp(since), _) if is_replied && arrival.ticks >= since.plus(STREAM_AGE) => {
