@@ -12,12 +12,14 @@ mod wheel;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use foldhash::quality::FixedState;
+use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 pub(crate) use links::{Chain, List};
 
-use crate::{Address, Direction, Timer, Traffic, Tuple, sctp::SctpTrack, tcp::TcpTrack, time::Ticks};
+use crate::{
+    Address, Direction, TcpState, Timer, Traffic, Tuple, sctp::SctpTrack, tcp::TcpTrack, time::Ticks,
+};
 use links::Links;
 use wheel::Wheel;
 
@@ -93,6 +95,23 @@ pub(crate) enum Tracker {
     Udp(Ticks),
 }
 
+impl Tracker {
+    /// The state of TCP.
+    #[inline]
+    pub(crate) const fn state(&self) -> Option<TcpState> {
+        match self {
+            Self::Tcp(track) => Some(track.state()),
+            _ => None,
+        }
+    }
+
+    /// Reads something of it.
+    #[inline]
+    fn touch(&self) -> u32 {
+        self.state().map_or(0, |state| state as u32)
+    }
+}
+
 /// All connections.
 #[derive(Debug)]
 pub(crate) struct Table {
@@ -135,14 +154,21 @@ impl Table {
         Some((ConnId(found >> 1), direction(*found)))
     }
 
-    /// Reads what a lookup of this tuple will read, so that lookups of several packets wait for memory together. The value
-    /// means nothing.
+    /// What a lookup of this tuple will probably find, for [`touch`](Self::touch), without waiting for the entry.
     #[inline]
-    pub(crate) fn touch(&self, tuple: &Tuple) -> u8 {
-        match self.find(tuple) {
-            Some((id, _)) => {
-                let conn = &self.conns[id.index()];
-                matches!(conn.tracker, Tracker::Tcp(_)) as u8
+    pub(crate) fn guess(&self, tuple: &Tuple) -> u32 {
+        let first = self.index.find(self.hash(tuple), |_| true);
+        first.copied().unwrap_or(u32::MAX)
+    }
+
+    /// Reads a word of each of an entry's cache lines. The value means nothing.
+    #[inline]
+    pub(crate) fn touch(&self, guess: u32) -> u32 {
+        match self.conns.get((guess >> 1) as usize) {
+            Some(conn) => {
+                let last = conn.traffic[1].packets as u32;
+                last.wrapping_add(conn.tuples[0].src_port.into())
+                    .wrapping_add(conn.tracker.touch())
             }
             None => 0,
         }
@@ -319,13 +345,7 @@ impl Hash for Tuple {
             state.write_u64(high);
             state.write_u64(low);
         }
-        state.write_u64(
-            u64::from(self.src_port)
-                | u64::from(self.dst_port) << 16
-                | u64::from(self.zone.0) << 32
-                | u64::from(self.protocol) << 48
-                | u64::from(self.query) << 56,
-        );
+        state.write_u64(self.word());
     }
 }
 

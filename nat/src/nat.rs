@@ -39,6 +39,8 @@ pub struct Nat {
     publications: Publications,
     /// By number; the outside has none.
     networks: Vec<Option<Inside>>,
+    /// Largest packet of each zone, by number; 0 where there is none.
+    mtus: Vec<u16>,
     outside: Exterior,
     fragments: Fragments,
     errors: ErrorLimits,
@@ -69,7 +71,6 @@ struct Inside {
 struct Exterior {
     addresses: Vec<Address>,
     prefixes: Vec<IpNet>,
-    mtu: u16,
 }
 
 /// What happened and was not told yet.
@@ -91,10 +92,8 @@ impl Nat {
             external: External::new(config.mapping, config.port_choice, config.ports.clone(), key()),
             publications: Publications::default(),
             networks: Vec::new(),
-            outside: Exterior {
-                mtu: DEFAULT_MTU,
-                ..Exterior::default()
-            },
+            mtus: vec![DEFAULT_MTU],
+            outside: Exterior::default(),
             fragments: Fragments::new(config.fragments),
             errors: ErrorLimits::new(),
             identifications: Identifications::new(key()),
@@ -131,10 +130,9 @@ impl Nat {
     }
 
     /// Reads what [`handle_packet`](Self::handle_packet) will read of its tables for these packets of one zone, so that they
-    /// wait for memory together rather than one after another. For batches; changes nothing.
+    /// wait for memory together rather than one after another. For batches of up to 64; changes nothing.
     pub fn look_ahead<'p>(&self, zone: Zone, packets: impl Iterator<Item = &'p [u8]>) {
-        let touched = packets.map(|bytes| self.touch(zone, bytes));
-        std::hint::black_box(touched.fold(0u8, u8::wrapping_add));
+        self.touch(zone, packets);
     }
 
     /// The time by which [`handle_timeout`](Self::handle_timeout) wants to be called.
@@ -237,12 +235,11 @@ impl Nat {
         self.networks.get_mut(usize::from(zone.0))?.as_mut()
     }
 
-    /// Largest packet that goes into a zone.
+    /// Largest packet that goes into a zone; `None` if there is no such zone.
+    #[inline]
     fn mtu(&self, zone: Zone) -> Option<u16> {
-        match zone {
-            Zone::OUTSIDE => Some(self.outside.mtu),
-            _ => self.network(zone).map(|inside| inside.network.mtu),
-        }
+        let mtu = self.mtus.get(usize::from(zone.0)).copied();
+        mtu.filter(|&mtu| mtu != 0)
     }
 
     /// Whether it is an address of the engine's own outside.
@@ -293,10 +290,6 @@ impl From<Outside> for Exterior {
         Self {
             addresses: outside.addresses.into_iter().map(Address::from).collect(),
             prefixes: outside.prefixes,
-            mtu: match outside.mtu {
-                0 => DEFAULT_MTU,
-                mtu => mtu,
-            },
         }
     }
 }

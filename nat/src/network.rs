@@ -78,6 +78,9 @@ pub enum AddNetworkError {
     /// There is one of that number.
     #[error("zone {0} is in use")]
     Exists(Zone),
+    /// No packet fits.
+    #[error("an MTU of 0 lets nothing through; 1500 is usual")]
+    Mtu,
     /// Zone 0 is the outside.
     #[error("zone 0 is the outside; number networks from 1")]
     Outside,

@@ -10,13 +10,6 @@ impl Ticks {
     /// Ticks of a second.
     pub(crate) const PER_SECOND: u32 = 16;
 
-    /// A span, rounded up: what lasts `duration` is over at the end of its last tick (N-TMO-3).
-    pub(crate) fn span(duration: Duration) -> u32 {
-        let whole = duration.as_secs().saturating_mul(u64::from(Self::PER_SECOND));
-        let part = u64::from(duration.subsec_nanos().div_ceil(NANOS_PER_TICK));
-        u32::try_from(whole.saturating_add(part)).unwrap_or(u32::MAX)
-    }
-
     /// Later by a span.
     #[inline]
     pub(crate) const fn plus(self, span: u32) -> Self {
@@ -36,18 +29,28 @@ const NANOS_PER_TICK: u32 = 1_000_000_000 / Ticks::PER_SECOND;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Clock {
     epoch: Instant,
+    /// What the caller said last, which for a batch is the same for all.
+    last: Instant,
     now: Ticks,
 }
 
 impl Clock {
     /// Begins at `epoch`.
     pub(crate) const fn new(epoch: Instant) -> Self {
-        Self { epoch, now: Ticks(0) }
+        Self {
+            epoch,
+            last: epoch,
+            now: Ticks(0),
+        }
     }
 
     /// The time, which a caller says it is.
     #[inline]
     pub(crate) fn advance(&mut self, now: Instant) -> Ticks {
+        if now == self.last {
+            return self.now;
+        }
+        self.last = now;
         let since = now.saturating_duration_since(self.epoch);
         let whole = since.as_secs().saturating_mul(u64::from(Ticks::PER_SECOND));
         let ticks = whole.saturating_add(u64::from(since.subsec_nanos() / NANOS_PER_TICK));

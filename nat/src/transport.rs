@@ -4,19 +4,16 @@ use vswitch_wire::{IpProtocol, IpVersion, TcpSegment, UdpDatagram};
 
 use crate::{
     DropReason, Timer, Tuple, Zone,
-    icmp_error::IcmpError,
     packet::Packet,
     rewrite::{Query, UDP_LITE, is_icmp},
     tcp::Segment,
 };
 
-/// A transport header as read.
+/// A transport header as read: what would be its connection's tuple, and what it may do to that.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Transport {
-    /// An error about another packet.
-    Error(IcmpError),
-    /// Anything that begins, or belongs to, a connection of its own.
-    Flow(Tuple, Kind),
+pub(crate) struct Transport {
+    pub(crate) tuple: Tuple,
+    pub(crate) kind: Kind,
 }
 
 /// What a packet may do to a connection.
@@ -26,6 +23,8 @@ pub(crate) enum Kind {
     Answer,
     /// It asks one.
     Ask(Timer),
+    /// It is a message of ICMP about something else.
+    Message,
     /// A protocol without ports.
     Portless(Timer),
     Sctp,
@@ -50,7 +49,7 @@ impl Transport {
                 protocol: packet.protocol.0,
                 query,
             };
-            Ok(Self::Flow(tuple, kind))
+            Ok(Self { tuple, kind })
         };
         match packet.protocol {
             IpProtocol::TCP => {
@@ -76,7 +75,7 @@ impl Transport {
                     IpVersion::V6 => Timer::Icmpv6,
                 };
                 let Some(query) = Query::of(packet.version, kind) else {
-                    return Self::read_error(bytes, packet);
+                    return flow((0, 0), 0, Kind::Message);
                 };
                 let role = match query {
                     Query::Reply(_) => Kind::Answer,
@@ -89,12 +88,6 @@ impl Transport {
             GRE => flow((0, 0), 0, Kind::Portless(Timer::Gre)),
             _ => flow((0, 0), 0, Kind::Portless(Timer::Generic)),
         }
-    }
-
-    /// An error; any other message neither begins a connection nor belongs to one (N-ICQ-1).
-    fn read_error(bytes: &[u8], packet: &Packet) -> Result<Self, DropReason> {
-        let error = IcmpError::read(bytes, packet)?;
-        error.map(Self::Error).ok_or(DropReason::Invalid)
     }
 }
 

@@ -131,7 +131,7 @@ impl Direction {
 ///
 /// A query of ICMP has its identifier as the port of the host that asks and 0 as the other's, so that a
 /// request and a reply with equal addresses differ; protocols without ports have 0 twice.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Eq)]
 #[repr(C)]
 pub struct Tuple {
     /// Source address.
@@ -185,6 +185,25 @@ impl Tuple {
             src_port: self.src_port,
             dst_port: self.dst_port,
         }
+    }
+}
+
+impl Tuple {
+    /// Everything but the addresses in a word, for comparisons and hashes.
+    #[inline]
+    pub(crate) const fn word(&self) -> u64 {
+        self.src_port as u64
+            | (self.dst_port as u64) << 16
+            | (self.zone.0 as u64) << 32
+            | (self.protocol as u64) << 48
+            | (self.query as u64) << 56
+    }
+}
+
+impl PartialEq for Tuple {
+    #[inline]
+    fn eq(&self, other: &Self) -> bool {
+        self.word() == other.word() && self.src == other.src && self.dst == other.dst
     }
 }
 

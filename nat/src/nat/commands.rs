@@ -4,7 +4,7 @@ use std::{net::IpAddr, ops::RangeInclusive, time::Instant};
 
 use vswitch_wire::IpProtocol;
 
-use super::{Exterior, Inside, Nat};
+use super::{DEFAULT_MTU, Exterior, Inside, Nat};
 use crate::{
     AddNetworkError, Address, MappingId, Network, Outside, PortMapping, PublishError, Timeouts, Tuple, Zone,
     conntrack::ConnId,
@@ -21,6 +21,9 @@ impl Nat {
         if zone.is_outside() {
             return Err(AddNetworkError::Outside);
         }
+        if network.mtu == 0 {
+            return Err(AddNetworkError::Mtu);
+        }
         let index = usize::from(zone.0);
         if self.networks.len() <= index {
             self.networks.resize_with(index + 1, || None);
@@ -28,6 +31,10 @@ impl Nat {
         match &mut self.networks[index] {
             Some(_) => Err(AddNetworkError::Exists(zone)),
             place => {
+                if self.mtus.len() <= index {
+                    self.mtus.resize(index + 1, 0);
+                }
+                self.mtus[index] = network.mtu;
                 *place = Some(Inside::from(network));
                 Ok(())
             }
@@ -52,11 +59,18 @@ impl Nat {
         if let Some(place) = self.networks.get_mut(usize::from(zone.0)) {
             *place = None;
         }
+        if let Some(mtu) = self.mtus.get_mut(usize::from(zone.0)) {
+            *mtu = 0;
+        }
     }
 
     /// Says what is outside, from now on. Connections by an address that goes are removed.
     pub fn set_outside(&mut self, now: Instant, outside: Outside) {
         self.clock.advance(now);
+        self.mtus[0] = match outside.mtu {
+            0 => DEFAULT_MTU,
+            mtu => mtu,
+        };
         let before = std::mem::replace(&mut self.outside, Exterior::from(outside));
         let gone: Vec<Address> = before
             .addresses

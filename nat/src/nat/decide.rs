@@ -5,7 +5,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Nat, path::Arrival};
+use super::{
+    Nat,
+    path::{Arrival, lifetime, on_wire},
+};
 use crate::{
     Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, Timer, Tuple,
     Unsolicited, Verdict, Zone,
@@ -14,6 +17,7 @@ use crate::{
     forward::Complaint,
     icmp_error::IcmpError,
     npt::PrefixPair,
+    rewrite,
     sctp::SctpTrack,
     tcp::TcpTrack,
     transport::{Kind, has_ports},
@@ -50,28 +54,29 @@ enum Decision {
 impl Nat {
     pub(super) fn take_new(
         &mut self,
-        mut arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         tuple: &Tuple,
         kind: &Kind,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        if let Some(way) = self.stateless_way(&arrival)? {
+        if let Some(way) = self.stateless_way(arrival)? {
             return self.send_stateless(arrival, way, out);
         }
         let decision = match arrival.zone {
-            Zone::OUTSIDE => self.admit(&arrival, tuple, kind),
-            zone => self.leave(zone, &arrival, tuple),
+            Zone::OUTSIDE => self.admit(arrival, tuple, kind),
+            zone => self.leave(zone, arrival, tuple),
         };
         let plan = match decision {
             Ok(Decision::Connection(plan)) => plan,
             Ok(Decision::Local) => return Ok(Verdict::Local),
             Err(reason) => {
-                self.explain(&mut arrival, reason, kind, out);
+                self.explain(arrival, reason, kind, out);
                 return Err(reason);
             }
         };
-        let (tracker, timer) = self.open(&arrival, kind, tuple)?;
-        self.check_way(&mut arrival, plan.reply.zone, out)?;
+        let (tracker, timer) = self.open(arrival, kind, tuple)?;
+        let egress = plan.reply.zone;
+        let fit = self.check_way(arrival, egress, out)?;
         let (zone, address) = plan.host;
         let host = self.hosts.find_or_add(zone, address);
         if let Err(reason) = self.make_room(host, arrival.ticks) {
@@ -84,7 +89,9 @@ impl Nat {
         }
         let conn = NewConn {
             tuples: [*tuple, plan.reply],
-            deadline: arrival.ticks.plus(self.lifetime(timer)),
+            deadline: arrival
+                .ticks
+                .plus(lifetime(&self.config.timeouts, timer, self.is_filling())),
             status,
             tracker,
         };
@@ -94,8 +101,10 @@ impl Nat {
             LeasePlan::None => NONE,
         };
         let id = self.enter(conn, host, lease, plan.publication);
-        self.count_traffic(id, crate::Direction::Original, &arrival);
-        let verdict = self.send_translated(&mut arrival, &plan.reply.inverted(), out);
+        self.table.conn_mut(id).traffic[0] = on_wire(&arrival.packet, arrival.offload);
+        let ends = plan.reply.inverted().ends();
+        rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
+        let verdict = self.pass_on(arrival, (egress, fit), out);
         if verdict.is_err() {
             // It has not been sent, so it has not begun (N-TBL-5).
             self.remove_conn(id);
@@ -113,7 +122,7 @@ impl Nat {
         tuple: &Tuple,
     ) -> Result<(Tracker, Timer), DropReason> {
         Ok(match kind {
-            Kind::Answer => return Err(DropReason::Invalid),
+            Kind::Answer | Kind::Message => return Err(DropReason::Invalid),
             &Kind::Ask(timer) | &Kind::Portless(timer) => (Tracker::Stateless(timer), timer),
             Kind::Sctp => {
                 let packet = &arrival.bytes[arrival.packet.transport..arrival.packet.len];
@@ -541,26 +550,26 @@ impl Nat {
 
     fn send_stateless(
         &mut self,
-        mut arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         way: StatelessWay,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        self.check_way(&mut arrival, way.egress, out)?;
+        let fit = self.check_way(arrival, way.egress, out)?;
         match way.egress.is_outside() {
             true => way.pair.translate_outward(arrival.bytes, &arrival.packet)?,
             false => way.pair.translate_inward(arrival.bytes, &arrival.packet)?,
         }
-        self.pass_on(&mut arrival, way.egress, out)
+        self.pass_on(arrival, (way.egress, fit), out)
     }
 
     /// An ICMP error about a packet that no connection knows: one that a prefix translation let through, or a stranger's.
     pub(super) fn take_stateless_error(
         &mut self,
-        arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         error: &IcmpError,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        match self.stateless_way(&arrival)? {
+        match self.stateless_way(arrival)? {
             Some(way) if !error.is_redirect => self.send_stateless(arrival, way, out),
             _ => Err(DropReason::IcmpUnrelated),
         }

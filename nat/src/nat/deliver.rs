@@ -2,52 +2,55 @@
 
 use std::time::Instant;
 
-use vswitch_wire::{IpVersion, Offload};
+use vswitch_wire::{IpProtocol, IpVersion, Offload};
 
-use super::{Nat, path::Arrival};
+use super::{
+    Nat,
+    path::{Arrival, Fit},
+};
 use crate::{
-    Address, DropReason, Output, Tuple, Verdict, Zone,
+    Address, DropReason, Output, Verdict, Zone,
     forward::{self, Complaint, Report},
     fragments::{self, Whole},
     packet::Packet,
-    rewrite,
 };
 
 impl Nat {
-    /// Gives a packet the ends of `tuple` and lets it go into that tuple's zone.
-    #[inline]
-    pub(super) fn send_translated(
-        &mut self,
-        arrival: &mut Arrival<'_>,
-        tuple: &Tuple,
-        out: &mut impl Output,
-    ) -> Result<Verdict, DropReason> {
-        rewrite::translate(arrival.bytes, &arrival.packet, &tuple.ends(), arrival.offload);
-        self.pass_on(arrival, tuple.zone, out)
-    }
-
     /// Lets a packet go that is as it shall be.
     #[inline]
     pub(super) fn pass_on(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        (egress, fit): (Zone, Fit),
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let (mtu, ingress_mtu) = (self.mtu(egress), self.mtu(arrival.zone));
+        if mtu != ingress_mtu && arrival.packet.protocol == IpProtocol::TCP {
+            let smaller = mtu.into_iter().chain(ingress_mtu).min();
+            forward::clamp_mss(
+                arrival.bytes,
+                &arrival.packet,
+                arrival.offload,
+                smaller.unwrap_or(u16::MAX),
+            );
+        }
+        match fit {
+            Fit::Whole => Ok(Verdict::Forward(egress)),
+            // As it came; that is the caller's to do.
+            Fit::Cut if arrival.cut.is_some() => Ok(Verdict::Forward(egress)),
+            Fit::Cut => self.cut_to_fit(arrival, egress, out),
+        }
+    }
+
+    /// Sends a packet in pieces that fit the way ahead (N-FWD-4).
+    #[cold]
+    fn cut_to_fit(
         &mut self,
         arrival: &mut Arrival<'_>,
         egress: Zone,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
         let mtu = self.mtu(egress).ok_or(DropReason::NoRoute)?;
-        let ingress_mtu = self.mtu(arrival.zone).unwrap_or(mtu);
-        if mtu != ingress_mtu && arrival.packet.protocol == vswitch_wire::IpProtocol::TCP {
-            forward::clamp_mss(
-                arrival.bytes,
-                &arrival.packet,
-                arrival.offload,
-                mtu.min(ingress_mtu),
-            );
-        }
-        if arrival.cut.is_some() || arrival.fits(mtu) {
-            return Ok(Verdict::Forward(egress));
-        }
-        // It may be cut, or it would not have come so far (N-FWD-4).
         if let Some(place) = arrival.offload.checksum {
             forward::complete_checksum(arrival.bytes, &arrival.packet, place);
         }
@@ -92,6 +95,7 @@ impl Nat {
     }
 
     /// Tells the sender of a packet, which is still as it was sent, why it goes nowhere.
+    #[cold]
     pub(super) fn complain(
         &mut self,
         arrival: &mut Arrival<'_>,

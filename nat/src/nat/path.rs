@@ -6,8 +6,8 @@ use vswitch_wire::Offload;
 
 use super::Nat;
 use crate::{
-    Direction, DropReason, Event, Output, Timer, Traffic, Tuple, Verdict, Zone,
-    conntrack::{ConnId, Status, Tracker},
+    Address, Direction, DropReason, Event, Output, TcpPolicy, Timeouts, Timer, Traffic, Tuple, Verdict, Zone,
+    conntrack::{Conn, ConnId, Status, Tracker},
     forward::{self, Complaint},
     fragments::Cut,
     icmp_error::IcmpError,
@@ -47,20 +47,20 @@ impl Nat {
             }
         };
         forward::check_scope(bytes, &packet)?;
-        if packet.fragment.is_none_or(|fragment| fragment.is_whole()) {
-            let arrival = Arrival {
-                now,
-                ticks,
-                zone,
-                bytes,
-                packet,
-                offload,
-                cut: None,
-            };
-            return self.take_whole(arrival, out);
+        if packet.fragment.is_some_and(|fragment| !fragment.is_whole()) {
+            self.mtu(zone).ok_or(DropReason::NoRoute)?;
+            return self.take_fragment(now, zone, (bytes, &packet), out);
         }
-        self.mtu(zone).ok_or(DropReason::NoRoute)?;
-        self.take_fragment(now, zone, (bytes, &packet), out)
+        let mut arrival = Arrival {
+            now,
+            ticks,
+            zone,
+            bytes,
+            packet,
+            offload,
+            cut: None,
+        };
+        self.take_whole(&mut arrival, out)
     }
 
     /// A fragment: nothing is decided before its datagram is whole (N-FR-1).
@@ -79,7 +79,7 @@ impl Nat {
         };
         self.counters.reassembled += 1;
         let verdict = Packet::parse(&whole.bytes).and_then(|packet| {
-            let arrival = Arrival {
+            let mut arrival = Arrival {
                 now,
                 ticks: self.clock.now(),
                 zone,
@@ -88,8 +88,10 @@ impl Nat {
                 offload: &Offload::NONE,
                 cut: Some(whole.cut),
             };
-            match self.take_whole(arrival, out)? {
+            match self.take_whole(&mut arrival, out)? {
                 Verdict::Forward(egress) => self.send_again(&mut whole, &packet, egress, out),
+                // The caller has its last fragment only, which it could not answer.
+                Verdict::Local => Err(DropReason::Unsolicited),
                 other => Ok(other),
             }
         });
@@ -97,163 +99,121 @@ impl Nat {
         verdict
     }
 
-    fn take_whole(&mut self, arrival: Arrival<'_>, out: &mut impl Output) -> Result<Verdict, DropReason> {
-        let Arrival { zone, ref packet, .. } = arrival;
-        let integrity = rewrite::verify(arrival.bytes, packet, arrival.offload)?;
-        match Transport::read(arrival.bytes, packet, zone)? {
-            Transport::Error(error) => self.take_error(arrival, &error, out),
-            // RFC 8200 §8.1 has receivers discard it, except where RFC 6935 says otherwise (N-CK-5).
-            Transport::Flow(tuple, _)
-                if integrity == Integrity::Unchecked
-                    && !self.config.unchecked_ports.contains(&tuple.dst_port) =>
-            {
-                Err(DropReason::BadChecksum)
+    #[inline]
+    fn take_whole(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let integrity = rewrite::verify(arrival.bytes, &arrival.packet, arrival.offload)?;
+        let Transport { tuple, kind } = Transport::read(arrival.bytes, &arrival.packet, arrival.zone)?;
+        if let Kind::Message = kind {
+            return self.take_message(arrival, out);
+        }
+        // RFC 8200 §8.1 has receivers discard it, except where RFC 6935 says otherwise (N-CK-5).
+        if integrity == Integrity::Unchecked && !self.config.unchecked_ports.contains(&tuple.dst_port) {
+            return Err(DropReason::BadChecksum);
+        }
+        match self.table.find(&tuple) {
+            Some((id, direction)) if self.table.conn(id).deadline > arrival.ticks => {
+                self.take_known(arrival, (id, direction), (&tuple, &kind), out)
             }
-            Transport::Flow(tuple, kind) => match self.table.find(&tuple) {
-                Some((id, direction)) if self.table.conn(id).deadline > arrival.ticks => {
-                    self.take_known(arrival, (id, direction), (&tuple, &kind), out)
-                }
-                Some((id, _)) => {
-                    // The sweeper has not come round yet (N-TMO-3).
-                    self.counters.expired += 1;
-                    self.remove_conn(id);
-                    self.take_new(arrival, &tuple, &kind, out)
-                }
-                None => self.take_new(arrival, &tuple, &kind, out),
-            },
+            Some((id, _)) => {
+                // The sweeper has not come round yet (N-TMO-3).
+                self.counters.expired += 1;
+                self.remove_conn(id);
+                self.take_new(arrival, &tuple, &kind, out)
+            }
+            None => self.take_new(arrival, &tuple, &kind, out),
         }
     }
 
+    /// A packet of a connection that is there.
+    #[inline]
     fn take_known(
         &mut self,
-        arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         (id, direction): (ConnId, Direction),
         (tuple, kind): (&Tuple, &Kind),
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        let other = self.table.conn(id).tuples[direction.inverted() as usize];
-        let mut arrival = arrival;
-        self.check_way(&mut arrival, other.zone, out)?;
-        let tracked = self.track(id, direction, kind, &arrival)?;
-        if tracked.fate == Fate::Reopen {
-            // The mapping must outlive the entry (N-TCP-11).
-            let lease = self.table.cold(id).lease;
-            self.hold_lease(lease);
-            self.remove_conn(id);
-            let verdict = self.take_new(arrival, tuple, kind, out);
-            self.drop_lease(lease);
-            return verdict;
-        }
-        self.count_traffic(id, direction, &arrival);
-        self.refresh(id, direction, &tracked, arrival.ticks);
-        let verdict = self.send_translated(&mut arrival, &other.inverted(), out);
-        if tracked.fate == Fate::Remove {
-            self.remove_conn(id);
-        }
-        verdict
-    }
-
-    /// Lets the protocol's tracker judge a packet of a connection.
-    #[inline]
-    fn track(
-        &mut self,
-        id: ConnId,
-        direction: Direction,
-        kind: &Kind,
-        arrival: &Arrival<'_>,
-    ) -> Result<Tracked, DropReason> {
-        let policy = &self.config.tcp;
+        let egress = self.table.conn(id).tuples[direction.inverted() as usize].zone;
+        let fit = self.check_way(arrival, egress, out)?;
+        let is_filling = self.is_filling();
         let conn = self.table.conn_mut(id);
-        let replied = conn.status.contains(Status::REPLIED) || direction == Direction::Reply;
-        let keep = |timer| {
-            Ok(Tracked {
-                timer: Some(timer),
-                fate: Fate::Keep,
-            })
-        };
-        match (&mut conn.tracker, kind) {
-            (Tracker::Tcp(track), Kind::Tcp(segment)) => track.track(direction, segment, policy),
-            (Tracker::Udp(since), _) => {
-                // Only what goes on for a while is a stream (N-FLT-6).
-                if replied && arrival.ticks >= since.plus(STREAM_AGE) {
-                    return Ok(Tracked {
-                        timer: Some(Timer::UdpStream),
-                        fate: Fate::Assure,
-                    });
-                }
-                keep(match conn.status.contains(Status::SHORT) {
-                    true => Timer::UdpShort,
-                    false => Timer::Udp,
-                })
-            }
-            (Tracker::Sctp(track), _) => {
-                let packet = &arrival.bytes[arrival.packet.transport..arrival.packet.len];
-                track.track(direction, packet)
-            }
-            (Tracker::Stateless(Timer::Gre), _) if replied => Ok(Tracked {
-                timer: Some(Timer::GreStream),
-                fate: Fate::Assure,
-            }),
-            (Tracker::Stateless(timer), _) => {
-                let fate = match (replied, *timer) {
-                    (true, Timer::Generic) => Fate::Assure,
-                    _ => Fate::Keep,
-                };
-                Ok(Tracked {
-                    timer: Some(*timer),
-                    fate,
-                })
-            }
-            (Tracker::Tcp(_), _) => Err(DropReason::Invalid),
+        let (status, state) = (conn.status, conn.tracker.state());
+        let tracked = track(conn, direction, kind, arrival, &self.config.tcp)?;
+        if tracked.fate == Fate::Reopen {
+            return self.reopen(arrival, id, (tuple, kind), out);
         }
-    }
-
-    #[inline]
-    pub(super) fn count_traffic(&mut self, id: ConnId, direction: Direction, arrival: &Arrival<'_>) {
         let Traffic { packets, bytes } = on_wire(&arrival.packet, arrival.offload);
-        let traffic = &mut self.table.conn_mut(id).traffic[direction as usize];
+        let traffic = &mut conn.traffic[direction as usize];
         traffic.packets += packets;
         traffic.bytes += bytes;
-    }
-
-    #[inline]
-    fn refresh(&mut self, id: ConnId, direction: Direction, tracked: &Tracked, now: Ticks) {
-        let conn = self.table.conn_mut(id);
-        let before = conn.status;
         if direction == Direction::Reply {
             conn.status.insert(Status::REPLIED);
         }
-        let is_strangers = before.contains(Status::ADMITTED) && !conn.status.contains(Status::REPLIED);
-        if let Some(timer) = tracked.timer
-            && !is_strangers
-        {
-            let deadline = now.plus(self.lifetime(timer));
-            self.table.set_deadline(id, deadline);
-        }
-        if tracked.fate == Fate::Assure && !before.contains(Status::ASSURED) {
+        let is_strangers = conn.status.contains(Status::ADMITTED) && !conn.status.contains(Status::REPLIED);
+        let deadline = match tracked.timer {
+            Some(timer) if !is_strangers => {
+                arrival
+                    .ticks
+                    .plus(lifetime(&self.config.timeouts, timer, is_filling))
+            }
+            _ => conn.deadline,
+        };
+        let ends = conn.tuples[direction.inverted() as usize].inverted().ends();
+        rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
+        let is_news = conn.status != status || conn.tracker.state() != state;
+        let is_assured = tracked.fate == Fate::Assure && !status.contains(Status::ASSURED);
+        self.table.set_deadline(id, deadline);
+        if is_assured {
             self.assure(id);
         }
-        if self.table.conn(id).status != before {
+        if is_news || is_assured {
             self.note(Event::Updated, id);
         }
+        if tracked.fate == Fate::Remove {
+            self.remove_conn(id);
+        }
+        self.pass_on(arrival, (egress, fit), out)
     }
 
-    /// How long a connection that waits for `timer` has. Where most of the table is in use, what is idle has less (nat-conformance §2).
-    #[inline]
-    pub(super) fn lifetime(&self, timer: Timer) -> u32 {
-        let ticks = self.config.timeouts.ticks(timer);
-        match timer {
-            Timer::TcpEstablished if self.is_filling() => ticks.min(FILLING_ESTABLISHED),
-            Timer::TcpCloseWait if self.is_filling() => ticks.min(FILLING_CLOSE_WAIT),
-            _ => ticks,
-        }
+    /// A SYN after the end: the entry makes place for another that has the same mapping (N-TCP-11).
+    #[cold]
+    fn reopen(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        id: ConnId,
+        (tuple, kind): (&Tuple, &Kind),
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let lease = self.table.cold(id).lease;
+        self.hold_lease(lease);
+        self.remove_conn(id);
+        let verdict = self.take_new(arrival, tuple, kind, out);
+        self.drop_lease(lease);
+        verdict
+    }
+
+    /// A message of ICMP that is no query.
+    #[cold]
+    fn take_message(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let error = IcmpError::read(arrival.bytes, &arrival.packet)?;
+        // Any other neither begins a connection nor belongs to one (N-ICQ-1).
+        let error = error.ok_or(DropReason::Invalid)?;
+        self.take_error(arrival, &error, out)
     }
 
     /// An ICMP error: it belongs to the connection of the packet that it quotes, and says nothing about the connection
     /// itself (N-ICE-9).
     fn take_error(
         &mut self,
-        mut arrival: Arrival<'_>,
+        arrival: &mut Arrival<'_>,
         error: &IcmpError,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
@@ -288,14 +248,14 @@ impl Nat {
         if error.is_redirect && is_translated {
             return Err(DropReason::Redirect);
         }
-        self.check_way(&mut arrival, other.zone, out)?;
+        let fit = self.check_way(arrival, other.zone, out)?;
         // The other side knows the quoted packet as it sent it, and who answers by the address that it called (N-ICE-8).
         let src = match key.src == other.dst {
             true => arrival.packet.src,
             false => other.dst,
         };
         error.translate(arrival.bytes, &arrival.packet, &other.ends(), (src, other.src));
-        self.pass_on(&mut arrival, other.zone, out)
+        self.pass_on(arrival, (other.zone, fit), out)
     }
 
     /// Refuses what has come too far or does not fit the way ahead, and tells its sender (N-FWD-1, N-FWD-3).
@@ -305,36 +265,153 @@ impl Nat {
         arrival: &mut Arrival<'_>,
         egress: Zone,
         out: &mut impl Output,
-    ) -> Result<(), DropReason> {
+    ) -> Result<Fit, DropReason> {
+        let mtu = self.mtu(egress).ok_or(DropReason::NoRoute)?;
+        if arrival.packet.hop_limit > 1 && arrival.fits(mtu) {
+            return Ok(Fit::Whole);
+        }
+        self.look_closer(arrival, mtu, out)
+    }
+
+    #[cold]
+    fn look_closer(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        mtu: u16,
+        out: &mut impl Output,
+    ) -> Result<Fit, DropReason> {
         if arrival.packet.hop_limit <= 1 {
             self.complain(arrival, Complaint::TimeExceeded, out);
             return Err(DropReason::TimeExceeded);
         }
-        let mtu = self.mtu(egress).ok_or(DropReason::NoRoute)?;
-        if arrival.fits(mtu) || arrival.may_cut() {
-            return Ok(());
+        if arrival.may_cut() {
+            return Ok(Fit::Cut);
         }
         self.complain(arrival, Complaint::PacketTooBig(mtu), out);
         Err(DropReason::Mtu)
     }
 
-    /// Reads the memory that a lookup will need.
-    pub(super) fn touch(&self, zone: Zone, bytes: &[u8]) -> u8 {
-        let Ok(packet) = Packet::parse(bytes) else {
-            return 0;
-        };
-        match bytes.get(packet.transport..packet.transport + 4) {
-            Some(&[a, b, c, d]) if packet.fragment.is_none() => self.table.touch(&Tuple {
-                src: packet.src,
-                dst: packet.dst,
-                src_port: u16::from_be_bytes([a, b]),
-                dst_port: u16::from_be_bytes([c, d]),
-                zone,
-                protocol: packet.protocol.0,
-                query: 0,
-            }),
-            _ => 0,
+    /// Reads the memory that handling these packets will need: first what leads to their entries, then the entries.
+    pub(super) fn touch<'p>(&self, zone: Zone, packets: impl Iterator<Item = &'p [u8]>) {
+        let mut keys = [0; TOUCHED];
+        let mut count = 0;
+        for (bytes, key) in packets.zip(&mut keys) {
+            *key = hint(zone, bytes).map_or(u32::MAX, |tuple| self.table.guess(&tuple));
+            count += 1;
         }
+        let touched = keys[..count].iter().map(|&key| self.table.touch(key));
+        std::hint::black_box(touched.fold(0, u32::wrapping_add));
+    }
+}
+
+/// How a packet goes over the next link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fit {
+    /// In pieces.
+    Cut,
+    Whole,
+}
+
+/// The tuple of a plain packet of TCP or UDP, without any check.
+#[inline]
+fn hint(zone: Zone, bytes: &[u8]) -> Option<Tuple> {
+    let (src, dst, protocol, ports) = match bytes.first()? {
+        0x45 => {
+            let &[
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                _,
+                protocol,
+                _,
+                _,
+                a,
+                b,
+                c,
+                d,
+                e,
+                f,
+                g,
+                h,
+                ref ports @ ..,
+            ] = bytes.first_chunk::<24>()?;
+            (
+                Address::v4([a, b, c, d]),
+                Address::v4([e, f, g, h]),
+                protocol,
+                *ports,
+            )
+        }
+        0x60 => {
+            let packet = bytes.first_chunk::<44>()?;
+            let ([src, dst], _) = packet[8..40].as_chunks::<16>() else {
+                return None;
+            };
+            let ports = packet.last_chunk::<4>()?;
+            (Address::v6(*src), Address::v6(*dst), packet[6], *ports)
+        }
+        _ => return None,
+    };
+    let [a, b, c, d] = ports;
+    Some(Tuple {
+        src,
+        dst,
+        src_port: u16::from_be_bytes([a, b]),
+        dst_port: u16::from_be_bytes([c, d]),
+        zone,
+        protocol,
+        query: 0,
+    })
+}
+
+/// Lets the protocol's tracker judge a packet of a connection.
+#[inline]
+fn track(
+    conn: &mut Conn,
+    direction: Direction,
+    kind: &Kind,
+    arrival: &Arrival<'_>,
+    policy: &TcpPolicy,
+) -> Result<Tracked, DropReason> {
+    let is_replied = conn.status.contains(Status::REPLIED) || direction == Direction::Reply;
+    let tracked = |timer, fate| {
+        Ok(Tracked {
+            timer: Some(timer),
+            fate,
+        })
+    };
+    match (&mut conn.tracker, kind) {
+        (Tracker::Tcp(track), Kind::Tcp(segment)) => track.track(direction, segment, policy),
+        (Tracker::Tcp(_), _) => Err(DropReason::Invalid),
+        // Only what goes on for a while is a stream (N-FLT-6).
+        (Tracker::Udp(since), _) if is_replied && arrival.ticks >= since.plus(STREAM_AGE) => {
+            tracked(Timer::UdpStream, Fate::Assure)
+        }
+        (Tracker::Udp(_), _) if conn.status.contains(Status::SHORT) => tracked(Timer::UdpShort, Fate::Keep),
+        (Tracker::Udp(_), _) => tracked(Timer::Udp, Fate::Keep),
+        (Tracker::Sctp(track), _) => {
+            let packet = arrival.bytes.get(arrival.packet.transport..arrival.packet.len);
+            track.track(direction, packet.unwrap_or_default())
+        }
+        (Tracker::Stateless(Timer::Gre), _) if is_replied => tracked(Timer::GreStream, Fate::Assure),
+        (Tracker::Stateless(Timer::Generic), _) if is_replied => tracked(Timer::Generic, Fate::Assure),
+        (Tracker::Stateless(timer), _) => tracked(*timer, Fate::Keep),
+    }
+}
+
+/// How long a connection that waits for `timer` has. Where most of the table is in use, what is idle has less (nat-conformance §2).
+#[inline]
+pub(super) fn lifetime(timeouts: &Timeouts, timer: Timer, is_filling: bool) -> u32 {
+    let ticks = timeouts.ticks(timer);
+    match timer {
+        Timer::TcpEstablished if is_filling => ticks.min(FILLING_ESTABLISHED),
+        Timer::TcpCloseWait if is_filling => ticks.min(FILLING_CLOSE_WAIT),
+        _ => ticks,
     }
 }
 
@@ -356,6 +433,8 @@ pub(super) fn on_wire(packet: &Packet, offload: &Offload) -> Traffic {
     }
 }
 
+/// Packets that are looked ahead at together: as many as a core can wait for and more.
+const TOUCHED: usize = 64;
 /// nf_conntrack_proto_udp.c: two seconds after its beginning, a flow with answers is a stream.
 const STREAM_AGE: u32 = 2 * Ticks::PER_SECOND;
 /// nat-conformance §2: 2 h 4 min where the table is filling.
