@@ -11,6 +11,8 @@ use crate::{Address, MappingId, PortMapping, PublishError, conntrack::List};
 pub(crate) struct Publication {
     pub(crate) mapping: PortMapping,
     pub(crate) connections: List,
+    /// How many there were.
+    pub(crate) hits: u64,
 }
 
 /// All mappings, by number. Numbers are used again.
@@ -47,6 +49,7 @@ impl Publications {
         self.all[number] = Some(Publication {
             mapping,
             connections: List::EMPTY,
+            hits: 0,
         });
         Ok(())
     }

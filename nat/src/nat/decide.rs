@@ -107,8 +107,11 @@ impl Nat {
         let verdict = self.pass_on(arrival, (egress, fit), out);
         if verdict.is_err() {
             // It has not been sent, so it has not begun (N-TBL-5).
-            self.remove_conn(id);
+            self.take_out(id);
         } else {
+            if let Some(publication) = self.publications.get_mut(plan.publication) {
+                publication.hits += 1;
+            }
             self.note(crate::Event::New, id);
         }
         verdict

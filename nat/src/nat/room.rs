@@ -95,6 +95,11 @@ impl Nat {
     /// Removes a connection with everything that hangs on it.
     pub(super) fn remove_conn(&mut self, id: ConnId) {
         self.note(Event::Destroyed, id);
+        self.take_out(id);
+    }
+
+    /// The same of one that nobody was told of.
+    pub(super) fn take_out(&mut self, id: ConnId) {
         let Cold {
             host,
             lease,
