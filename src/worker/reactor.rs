@@ -21,6 +21,7 @@ use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode, Shared,
+    conns::{Translation, Watchers},
     network::{Around, Network, SocketToken},
     ports::Received,
     uplink::Uplink,
@@ -38,6 +39,7 @@ pub(super) struct Reactor {
     networks: Vec<Option<Network>>,
     /// By what networks leave that do not leave by host sockets.
     uplink: Option<Uplink>,
+    watchers: Watchers,
     tokens: Tokens,
     /// Ports that may have frames, each once, in the order in which they get their next budget.
     ready: VecDeque<Token>,
@@ -79,6 +81,7 @@ impl Reactor {
             events,
             networks: Vec::new(),
             uplink: None,
+            watchers: Watchers::default(),
             tokens: Tokens::default(),
             ready: VecDeque::new(),
             deadline: None,
@@ -106,6 +109,7 @@ impl Reactor {
             }
             self.fire_timers(now);
             let traffic = [self.serve_flows(now), self.serve_ready(now), self.take_turns(now)];
+            self.tell_watchers();
             if traffic.contains(&true) {
                 self.wait.note_traffic(now);
             }
@@ -145,10 +149,25 @@ impl Reactor {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Ok(command) => self.apply(now, command),
+                Ok(command) => {
+                    self.apply(now, command);
+                    // Before the next one gives zones of a network that has gone to another.
+                    self.tell_watchers();
+                }
                 Err(TryRecvError::Empty) => return true,
             }
         }
+    }
+
+    /// What translates packets of this worker's networks.
+    fn translation(&mut self) -> Option<Translation<'_>> {
+        self.uplink.as_mut().map(Uplink::translation)
+    }
+
+    /// Tells what has happened to connections.
+    fn tell_watchers(&mut self) {
+        self.watchers
+            .settle(self.uplink.as_mut().map(Uplink::translation));
     }
 
     /// Fires what is due in any engine. Walks the networks only when the earliest deadline has come.
