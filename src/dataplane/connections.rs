@@ -50,18 +50,13 @@ impl DataPlane {
     ///
     /// [`DataPlaneError::Stopped`].
     pub async fn connection_events(&self, filter: Arc<ConnFilter>) -> Result<ConnEvents, DataPlaneError> {
-        let (sender, receiver) = mpsc::channel(BACKLOG);
-        let lost = Arc::new(AtomicU64::new(0));
+        let (watcher, events) = Watcher::new(filter);
         for worker in 0..self.workers() {
-            let watcher = Watcher {
-                filter: Arc::clone(&filter),
-                sender: sender.clone(),
-                lost: Arc::clone(&lost),
-            };
+            let watcher = watcher.clone();
             self.ask(worker, |reply| Command::ConnectionEvents { watcher, reply })
                 .await?;
         }
-        Ok(ConnEvents { receiver, lost })
+        Ok(events)
     }
 
     /// What each translation does, and what it has counted.
@@ -296,6 +291,12 @@ pub struct ConnEvents {
 }
 
 impl ConnEvents {
+    /// What is there already.
+    #[cfg(test)]
+    pub(crate) fn try_recv(&mut self) -> Result<Option<ConnEvent>, mpsc::error::TryRecvError> {
+        self.receiver.try_recv()
+    }
+
     /// The next event; `None` when the packet loops have ended. Nothing is lost if this is dropped while it waits.
     pub async fn recv(&mut self) -> Option<ConnEvent> {
         loop {
@@ -311,7 +312,7 @@ impl ConnEvents {
 }
 
 /// A packet loop's end of the same.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Watcher {
     filter: Arc<ConnFilter>,
     /// Nothing in it means that something was lost.
@@ -320,6 +321,22 @@ pub(crate) struct Watcher {
 }
 
 impl Watcher {
+    /// Both ends.
+    pub(crate) fn new(filter: Arc<ConnFilter>) -> (Self, ConnEvents) {
+        Self::with_room(filter, BACKLOG)
+    }
+
+    fn with_room(filter: Arc<ConnFilter>, room: usize) -> (Self, ConnEvents) {
+        let (sender, receiver) = mpsc::channel(room);
+        let lost = Arc::new(AtomicU64::new(0));
+        let watcher = Self {
+            filter,
+            sender,
+            lost: Arc::clone(&lost),
+        };
+        (watcher, ConnEvents { receiver, lost })
+    }
+
     /// Whether nobody listens any more.
     pub(crate) fn is_gone(&self) -> bool {
         self.sender.is_closed()

@@ -119,3 +119,6 @@ fn network_of(networks: &[NetworkId], zone: Zone) -> Option<NetworkId> {
 
 /// Entries of the table that are visited per command: some hundred microseconds.
 const AT_ONCE: u32 = 1024;
+
+#[cfg(test)]
+mod tests;

@@ -261,7 +261,7 @@ fn the_identifier_of_a_query_is_no_port() {
 
 #[test]
 fn what_a_watcher_does_not_take_is_counted_and_told_first() {
-    let (watcher, mut events) = watch(ConnFilter::default(), 2);
+    let (watcher, mut events) = Watcher::with_room(ConnFilter::default().into(), 2);
     for _ in 0..5 {
         watcher.tell(&Event::New(row().view), zones);
     }
@@ -290,7 +290,7 @@ fn what_a_filter_keeps_out_takes_no_room() {
         protocol: Some(IpProtocol::UDP),
         ..ConnFilter::default()
     };
-    let (watcher, mut events) = watch(filter, 1);
+    let (watcher, mut events) = Watcher::with_room(filter.into(), 1);
     for _ in 0..5 {
         watcher.tell(&Event::New(row().view), zones);
     }
@@ -301,17 +301,6 @@ fn what_a_filter_keeps_out_takes_no_room() {
     assert!(!watcher.is_gone());
     drop(events);
     assert!(watcher.is_gone());
-}
-
-fn watch(filter: ConnFilter, room: usize) -> (Watcher, ConnEvents) {
-    let (sender, receiver) = mpsc::channel(room);
-    let lost = Arc::new(AtomicU64::new(0));
-    let watcher = Watcher {
-        filter: Arc::new(filter),
-        sender,
-        lost: Arc::clone(&lost),
-    };
-    (watcher, ConnEvents { receiver, lost })
 }
 
 /// What is there already.
