@@ -54,15 +54,24 @@ impl Site {
         site.external = Vec::with_capacity(flows as usize);
         for flow in 0..flows {
             let mut packet = site.outbound(flow, Stage::Begin);
-            assert_eq!(site.handle(now, INSIDE, &mut packet), Verdict::Forward(Zone::OUTSIDE));
+            assert_eq!(
+                site.handle(now, INSIDE, &mut packet),
+                Verdict::Forward(Zone::OUTSIDE)
+            );
             let octets: [u8; 4] = packet[12..16].try_into().expect("four bytes");
             let port = u16::from_be_bytes([packet[20], packet[21]]);
             site.external.push((octets.into(), port));
             let mut answer = site.inbound(flow, Stage::Begin);
-            assert_eq!(site.handle(now, Zone::OUTSIDE, &mut answer), Verdict::Forward(INSIDE));
+            assert_eq!(
+                site.handle(now, Zone::OUTSIDE, &mut answer),
+                Verdict::Forward(INSIDE)
+            );
             if transport == Transport::Tcp {
                 let mut last = site.outbound(flow, Stage::Established);
-                assert_eq!(site.handle(now, INSIDE, &mut last), Verdict::Forward(Zone::OUTSIDE));
+                assert_eq!(
+                    site.handle(now, INSIDE, &mut last),
+                    Verdict::Forward(Zone::OUTSIDE)
+                );
             }
         }
         site.clock.advance(Duration::from_secs(3));
@@ -256,7 +265,10 @@ const ACK: u8 = 16;
 
 /// 64 connections of each host, each from a port of its own.
 fn inside(flow: u32) -> (Ipv4Addr, u16) {
-    (Ipv4Addr::from_bits(0x0a00_0100 + flow / 64), 20_000 + (flow % 64) as u16)
+    (
+        Ipv4Addr::from_bits(0x0a00_0100 + flow / 64),
+        20_000 + (flow % 64) as u16,
+    )
 }
 
 fn server(flow: u32) -> (Ipv4Addr, u16) {

@@ -10,6 +10,7 @@ mod cpu;
 mod daemon;
 mod flows;
 mod outbound;
+mod packet;
 mod plot;
 mod ports;
 mod program;
@@ -36,6 +37,8 @@ enum Command {
     Flows(flows::Options),
     /// From a container to the outside: our relay beside slirp4netns, pasta and the kernel's masquerade.
     Outbound(outbound::Options),
+    /// Packet sockets on a veth: a frame per call, several per call, and a ring in memory.
+    Packet(packet::Options),
     /// Ten thousand published ports: how soon they answer, memory of the daemon.
     Ports(ports::Options),
     /// From a client to a published port: ours beside docker-proxy, RootlessKit, pasta, slirp4netns and DNAT.
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Command::C2c(options) => c2c::run(&options),
         Command::Flows(options) => flows::run(&options),
         Command::Outbound(options) => outbound::run(&options),
+        Command::Packet(options) => packet::run(&options),
         Command::Ports(options) => ports::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Scale(options) => scale::run(&options),

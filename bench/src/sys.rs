@@ -11,6 +11,8 @@ use std::{
 
 use libc::{c_int, sockaddr_ll, socklen_t};
 
+pub mod packet;
+
 /// The system's allocator, counting what it gives. A bench installs it as `#[global_allocator]`.
 #[derive(Debug)]
 pub struct CountingAllocator {
@@ -80,6 +82,11 @@ pub fn packet_socket(interface: u32, waiting: c_int) -> io::Result<OwnedFd> {
     set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, waiting)
         .or_else(|_| set_option(&socket, libc::SOL_SOCKET, libc::SO_RCVBUF, waiting))?;
 
+    bind_packet_socket(&socket, interface)?;
+    Ok(socket)
+}
+
+fn bind_packet_socket(socket: &OwnedFd, interface: u32) -> io::Result<()> {
     // SAFETY: `sockaddr_ll` consists of integers and an array of them, all valid when zero.
     let mut address: sockaddr_ll = unsafe { mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -88,7 +95,7 @@ pub fn packet_socket(interface: u32, waiting: c_int) -> io::Result<OwnedFd> {
     let len = mem::size_of::<sockaddr_ll>() as socklen_t;
     // SAFETY: bind reads `len` bytes of `address`, which it has and which live for the whole call.
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), len) })?;
-    Ok(socket)
+    Ok(())
 }
 
 /// linux/if_packet.h, since Linux 4.20.

@@ -274,12 +274,17 @@ fn endpoint_settings(sandbox: &Sandbox, endpoint: &Endpoint, network: &model::Ne
             .filter(|_| !network.internal)
             .and_then(route_gateway)
     };
+    // What is no TAP is shown, whoever chose it.
+    let mut options = request.options.clone();
+    if endpoint.kind != model::LinkKind::default() {
+        options.insert(model::LinkKind::OPTION.to_owned(), endpoint.kind.to_string());
+    }
     EndpointSettings {
         ipam_config: (wished != EndpointIpam::default()).then_some(wished),
         links: None,
         aliases: (!request.aliases.is_empty()).then(|| request.aliases.clone()),
         mac_address: endpoint.mac.to_string(),
-        driver_opts: (!request.options.is_empty()).then(|| request.options.clone()),
+        driver_opts: (!options.is_empty()).then_some(options),
         network_id: network.id.to_string(),
         endpoint_id: endpoint.id.to_string(),
         gateway: text(endpoint.ipv4.and(gateway(&network.ipv4))),
@@ -316,6 +321,7 @@ pub(super) fn sandbox_endpoint(endpoint: &Endpoint, network: &model::Network) ->
         endpoint_id: endpoint.id.to_string(),
         network: network.name.clone(),
         interface: endpoint.interface.clone(),
+        kind: endpoint.kind,
         mac_address: endpoint.mac.to_string(),
         ipv4_address: text(endpoint.ipv4),
         ipv6_address: text(endpoint.ipv6),

@@ -9,12 +9,17 @@ use clap_complete::Shell;
 use vswitch_wire::MacAddr;
 
 use super::network_flag::{self, NetworkFlag};
+use crate::model::LinkKind;
 
-pub use self::conntrack::{ConnectionFilterArgs, ConntrackArgs, EventKind, Family, Output, Status, Table};
-pub use self::ports::{ContainerPort, PortArgs, PublishArgs, PublishFlag, UnpublishArgs};
+pub use self::{
+    conntrack::{ConnectionFilterArgs, ConntrackArgs, EventKind, Family, Output, Status, Table},
+    ports::{ContainerPort, PortArgs, PublishArgs, PublishFlag, UnpublishArgs},
+    replay::ReplayArgs,
+};
 
 mod conntrack;
 mod ports;
+mod replay;
 
 /// Networks for containers on a userspace switch.
 #[derive(Debug, Parser)]
@@ -92,6 +97,8 @@ pub enum Command {
     /// Show what is translated to what
     #[command(subcommand)]
     Nat(NatCommand),
+    /// Play a capture through the NAT engine and write what comes out; needs no daemon
+    Replay(ReplayArgs),
     /// Show all of it on a daemon of its own: two networks, three sandboxes, traffic, then remove everything
     Demo,
     /// Describe the daemon
@@ -236,6 +243,9 @@ pub struct ConnectArgs {
     /// Name of the interface in the sandbox, in place of the next free ethN
     #[arg(long, value_name = "NAME")]
     pub ifname: Option<String>,
+    /// What the interface is, `tap` or `veth` [default: what the network says]
+    #[arg(long, value_name = "KIND", value_parser = network_flag::endpoint)]
+    pub endpoint: Option<LinkKind>,
 }
 
 /// Addresses asked for by hand.
@@ -261,6 +271,9 @@ pub struct AttachmentArgs {
     /// Addresses on the first network.
     #[command(flatten)]
     pub addresses: AddressArgs,
+    /// What the interfaces are, `tap` or `veth` [default: what each network says]
+    #[arg(long, value_name = "KIND", value_parser = network_flag::endpoint)]
+    pub endpoint: Option<LinkKind>,
 }
 
 /// `vswitch run`.

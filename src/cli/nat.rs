@@ -161,11 +161,11 @@ mod tests {
 External addresses:  192.0.2.1 2001:db8::1
 Connections:         12
 
-NETWORK   ZONE   PREFIXES         TRANSLATION                                          CONNECTIONS
-lan          1   10.0.0.0/24      masquerade to 192.0.2.1                                        3
-any          2   10.1.0.0/24      masquerade                                                     3
+NETWORK   ZONE   PREFIXES         TRANSLATION                                            CONNECTIONS
+lan          1   10.0.0.0/24      masquerade to 192.0.2.1                                          3
+any          2   10.1.0.0/24      masquerade                                                       3
 six          3   fd00::/48        prefix fd00::/48 to 2001:db8:1::/48; IPv4 masquerade             3
-dmz          4   203.0.113.0/24   routed, open to what begins outside                            3
+dmz          4   203.0.113.0/24   routed, open to what begins outside                              3
 
 PROTO   EXTERNAL            TARGET           NETWORK   SANDBOX   HITS
 tcp     0.0.0.0:8080-8082   10.0.0.2:80-82   lan       web         12

@@ -9,12 +9,15 @@ use super::{
     ipam::{self, SubnetFlags},
     list, progress,
 };
-use crate::api::{
-    client::{Client, ClientError},
-    types::{
-        EndpointIpam, EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkCreate, NetworkDisconnect,
-        StringMap,
+use crate::{
+    api::{
+        client::{Client, ClientError},
+        types::{
+            EndpointIpam, EndpointSettings, Ipam, IpamConfig, NetworkConnect, NetworkCreate,
+            NetworkDisconnect, StringMap,
+        },
     },
+    model::LinkKind,
 };
 
 /// Does what the command says.
@@ -93,6 +96,9 @@ pub fn connection(args: &ConnectArgs) -> NetworkConnect {
             .map(|a: std::net::IpAddr| a.to_string())
             .unwrap_or_default()
     };
+    let endpoint = args
+        .endpoint
+        .map(|kind| (LinkKind::OPTION.to_owned(), kind.to_string()));
     NetworkConnect {
         container: args.sandbox.clone(),
         endpoint_config: Some(EndpointSettings {
@@ -107,6 +113,7 @@ pub fn connection(args: &ConnectArgs) -> NetworkConnect {
                 args.ifname
                     .iter()
                     .map(|name| (IFNAME.to_owned(), name.clone()))
+                    .chain(endpoint)
                     .collect(),
             ),
             ..EndpointSettings::default()

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use vswitch_wire::MacAddr;
 
 use super::args::{AddressArgs, AttachmentArgs};
+use crate::model::{InvalidLinkKind, LinkKind};
 
 /// A network to attach to, with what was asked for on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub struct NetworkFlag {
     pub mac: Option<MacAddr>,
     /// Name of the interface.
     pub interface: Option<String>,
+    /// What the interface is.
+    pub endpoint: Option<LinkKind>,
     /// Further names of the sandbox on this network.
     pub aliases: Vec<String>,
 }
@@ -33,6 +36,7 @@ impl NetworkFlag {
                 ip6: None,
                 mac: None,
                 interface: None,
+                endpoint: None,
                 aliases: Vec::new(),
             }),
         }
@@ -44,13 +48,14 @@ impl NetworkFlag {
                 self.aliases.push(value.to_owned());
                 false
             }
+            "endpoint" => self.endpoint.replace(endpoint(value)?).is_some(),
             "ip" => self.ip.replace(ipv4(value)?).is_some(),
             "ip6" => self.ip6.replace(ipv6(value)?).is_some(),
             "mac" | "mac-address" => self.mac.replace(mac(value)?).is_some(),
             "ifname" => self.interface.replace(value.to_owned()).is_some(),
             _ => {
                 return Err(format!(
-                    "unknown key {key}: there are ip, ip6, mac, ifname and alias"
+                    "unknown key {key}: there are ip, ip6, mac, ifname, endpoint and alias"
                 ));
             }
         };
@@ -100,10 +105,10 @@ pub fn parse(text: &str) -> Result<Vec<NetworkFlag>, String> {
     Ok(vec![flag])
 }
 
-/// The networks that `--network`, `--ip`, `--ip6` and `--mac` ask for together; empty when none was
+/// The networks that `--network`, `--ip`, `--ip6`, `--mac` and `--endpoint` ask for together; empty when none was
 /// asked for, which leaves the choice to the daemon.
 ///
-/// As in Docker the plain address flags belong to the first network.
+/// As in Docker the plain address flags belong to the first network; `--endpoint` to all that do not say otherwise.
 ///
 /// # Errors
 ///
@@ -112,7 +117,7 @@ pub fn combine(args: &AttachmentArgs) -> Result<Vec<NetworkFlag>, String> {
     let AddressArgs { ip, ip6, mac } = args.addresses;
     let mut flags: Vec<NetworkFlag> = args.networks.iter().flatten().cloned().collect();
     if flags.is_empty() {
-        if ip.is_none() && ip6.is_none() && mac.is_none() {
+        if ip.is_none() && ip6.is_none() && mac.is_none() && args.endpoint.is_none() {
             return Ok(flags);
         }
         flags.push(NetworkFlag::new(DEFAULT_NETWORK)?);
@@ -143,6 +148,9 @@ pub fn combine(args: &AttachmentArgs) -> Result<Vec<NetworkFlag>, String> {
     first.ip = first.ip.or(ip);
     first.ip6 = first.ip6.or(ip6);
     first.mac = first.mac.or(mac);
+    for flag in &mut flags {
+        flag.endpoint = flag.endpoint.or(args.endpoint);
+    }
     Ok(flags)
 }
 
@@ -171,6 +179,12 @@ pub fn mac(text: &str) -> Result<MacAddr, String> {
     Ok(mac)
 }
 
+/// What an interface is, for clap.
+pub fn endpoint(text: &str) -> Result<LinkKind, String> {
+    text.parse()
+        .map_err(|error: InvalidLinkKind| format!("invalid kind of endpoint {text}: {error}"))
+}
+
 /// Where a sandbox goes that named no network (Docker's default network).
 const DEFAULT_NETWORK: &str = "bridge";
 
@@ -195,6 +209,7 @@ mod tests {
                 ip: ip.map(|ip| ip.parse().expect("the address is right")),
                 ..AddressArgs::default()
             },
+            endpoint: None,
         }
     }
 
@@ -205,13 +220,14 @@ mod tests {
             ip6: Some("fd00::9".parse().expect("an address")),
             mac: Some(MacAddr([2, 0, 0, 0, 0, 9])),
             interface: Some("lan0".into()),
+            endpoint: Some(LinkKind::Veth),
             aliases: vec!["www".into(), "web".into()],
             ..plain("lan")
         };
         for text in [
-            "lan:ip=10.0.0.9,ip6=fd00::9,mac=02:00:00:00:00:09,ifname=lan0,alias=www,alias=web",
-            "name=lan,ip=10.0.0.9,ip6=fd00::9,mac-address=02:00:00:00:00:09,ifname=lan0,alias=www,alias=web",
-            "ip6=fd00::9,alias=www,ip=10.0.0.9,ifname=lan0,name=lan,alias=web,mac=02:00:00:00:00:09",
+            "lan:ip=10.0.0.9,ip6=fd00::9,mac=02:00:00:00:00:09,ifname=lan0,endpoint=veth,alias=www,alias=web",
+            "name=lan,ip=10.0.0.9,ip6=fd00::9,mac-address=02:00:00:00:00:09,ifname=lan0,endpoint=veth,alias=www,alias=web",
+            "ip6=fd00::9,endpoint=veth,alias=www,ip=10.0.0.9,ifname=lan0,name=lan,alias=web,mac=02:00:00:00:00:09",
         ] {
             assert_eq!(parse(text).as_deref(), Ok(&[wanted.clone()][..]), "{text}");
         }
@@ -245,7 +261,15 @@ mod tests {
             ("lan:ip=10.0.0.1,ip=10.0.0.2", "ip is given twice for network lan"),
             (
                 "lan:up=1",
-                "unknown key up: there are ip, ip6, mac, ifname and alias",
+                "unknown key up: there are ip, ip6, mac, ifname, endpoint and alias",
+            ),
+            (
+                "lan:endpoint=macvlan",
+                "invalid kind of endpoint macvlan: must be tap or veth",
+            ),
+            (
+                "lan:endpoint=tap,endpoint=veth",
+                "endpoint is given twice for network lan",
             ),
             ("lan:ip=10.0.0.1,web", "web is not KEY=VALUE"),
         ] {
@@ -276,6 +300,27 @@ mod tests {
             }])
         );
         assert_eq!(combine(&attachment(&[], None)), Ok(vec![]));
+    }
+
+    #[test]
+    fn the_plain_kind_of_endpoint_holds_where_nothing_else_is_said() {
+        let asked = |networks: &[&str]| {
+            let args = AttachmentArgs {
+                endpoint: Some(LinkKind::Veth),
+                ..attachment(networks, None)
+            };
+            let flags = combine(&args).expect("they go together");
+            flags
+                .into_iter()
+                .map(|flag| (flag.network, flag.endpoint))
+                .collect::<Vec<_>>()
+        };
+        let (tap, veth) = (Some(LinkKind::Tap), Some(LinkKind::Veth));
+        assert_eq!(asked(&[]), [("bridge".to_owned(), veth)]);
+        assert_eq!(
+            asked(&["a", "b:endpoint=tap"]),
+            [("a".to_owned(), veth), ("b".to_owned(), tap)]
+        );
     }
 
     #[test]

@@ -290,6 +290,7 @@ fn network(flag: NetworkFlag) -> SandboxNetwork {
         ipv6_address: flag.ip6.map(|address| address.to_string()),
         mac_address: flag.mac.map(|mac| mac.to_string()),
         interface: flag.interface,
+        endpoint: flag.endpoint.map(|kind| kind.to_string()),
         aliases: flag.aliases,
     }
 }

@@ -12,7 +12,7 @@ use crate::{
         attach::{AttachClient, AttachError, AttachRequest, DefaultRoute, LinkConfig, SocketCounts},
         netns::{NetnsError, NetnsTarget},
     },
-    model::{EndpointId, NetworkId},
+    model::{EndpointId, LinkKind, NetworkId},
 };
 
 /// Makes and removes what an endpoint consists of.
@@ -76,6 +76,8 @@ pub struct Device {
     pub network: NetworkId,
     /// Name of the device.
     pub interface: String,
+    /// What it is.
+    pub kind: LinkKind,
     /// The device's Ethernet address.
     pub mac: MacAddr,
     /// Where the device is; `None` when the container has gone and taken it along.
@@ -108,6 +110,7 @@ impl AttachFailure {
                 AttachError::Deadline { .. }
                 | AttachError::Failed { .. }
                 | AttachError::NoTunDevice
+                | AttachError::NoVeth
                 | AttachError::Process { .. },
             )
             | Self::DataPlane(_)
@@ -125,7 +128,7 @@ fn namespace_class(error: &NetnsError) -> ErrorClass {
     }
 }
 
-/// The real one: TAPs made by attach processes, served by the packet loops.
+/// The real one: TAPs and veths made by attach processes, served by the packet loops.
 #[derive(Debug, Clone)]
 pub struct TapAttacher {
     client: AttachClient,
@@ -158,7 +161,7 @@ impl TapAttacher {
             link,
         };
         let attached = self.blocking(move |client| client.attach(&request)).await?;
-        let Err(error) = self.plane.add_endpoint(spec, attached.tap).await else {
+        let Err(error) = self.plane.add_endpoint(spec, attached.device).await else {
             return Ok(());
         };
         // The device is persistent by now; without a port it must not stay.
@@ -177,18 +180,18 @@ impl TapAttacher {
             .remove_endpoint(device.network, device.endpoint, DeviceFate::Delete)
             .await
         {
-            Ok(()) => Ok(()),
-            Err(DataPlaneError::UnknownEndpoint(_) | DataPlaneError::UnknownNetwork(_)) => {
-                // Not served, for example because taking over failed; the device may be there still.
-                let Some(target) = device.target else {
-                    return Ok(());
-                };
-                let detach =
-                    move |client: AttachClient| client.detach(&target, &device.interface, device.mac);
-                self.blocking(detach).await.map(drop)
-            }
-            Err(error) => Err(error.into()),
+            Ok(()) if device.kind == LinkKind::Tap => return Ok(()),
+            // The kernel deletes the veth of a closed socket in its own time, and until then its name is taken.
+            Ok(()) => {}
+            // Not served, for example because taking over failed; the device may be there still.
+            Err(DataPlaneError::UnknownEndpoint(_) | DataPlaneError::UnknownNetwork(_)) => {}
+            Err(error) => return Err(error.into()),
         }
+        let Some(target) = device.target else {
+            return Ok(());
+        };
+        let detach = move |client: AttachClient| client.detach(&target, &device.interface, device.mac);
+        self.blocking(detach).await.map(drop)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::types::{EndpointSettings, SandboxNetwork},
-    model::{Driver, EndpointRequest, Network, Origin, Subnet},
+    model::{Driver, EndpointRequest, LinkKind, Network, Origin, Subnet},
 };
 
 /// Docker's option for the device's name.
@@ -28,6 +28,7 @@ pub(super) fn from_settings(settings: EndpointSettings) -> Result<EndpointReques
     }
     let options = settings.driver_opts.unwrap_or_default();
     let interface = options.get(INTERFACE_NAME).cloned();
+    let kind = kind(options.get(LinkKind::OPTION))?;
     let mut request = parse(
         &ipam.ipv4_address,
         &ipam.ipv6_address,
@@ -35,6 +36,7 @@ pub(super) fn from_settings(settings: EndpointSettings) -> Result<EndpointReques
         interface,
     )?;
     request.aliases = settings.aliases.unwrap_or_default();
+    request.kind = kind;
     request.options = options;
     Ok(request)
 }
@@ -49,7 +51,19 @@ pub(super) fn from_sandbox(wish: &SandboxNetwork) -> Result<EndpointRequest, Con
     );
     let mut request = parse(&ipv4, &ipv6, &mac, wish.interface.clone())?;
     request.aliases = wish.aliases.clone();
+    request.kind = kind(wish.endpoint.as_ref())?;
     Ok(request)
+}
+
+fn kind(text: Option<&String>) -> Result<Option<LinkKind>, ControlError> {
+    let Some(text) = text else { return Ok(None) };
+    match text.parse::<LinkKind>() {
+        Ok(kind) => Ok(Some(kind)),
+        Err(error) => {
+            let problem = format!("invalid kind of endpoint {text:?}: {error}");
+            Err(ControlError::InvalidEndpoint(Problems(vec![problem])))
+        }
+    }
 }
 
 /// Checks the request against the network.
@@ -144,6 +158,33 @@ mod tests {
 
     fn error(ipv4: &str, ipv6: &str, mac: &str) -> String {
         parse(ipv4, ipv6, mac, None).expect_err("it is wrong").to_string()
+    }
+
+    #[test]
+    fn the_kind_of_endpoint_is_one_that_there_is() {
+        let docker = |text: &str| EndpointSettings {
+            driver_opts: Some([("endpoint".to_owned(), text.to_owned())].into()),
+            ..EndpointSettings::default()
+        };
+        let request = from_settings(docker("veth")).expect("there is veth");
+        assert_eq!(request.kind, Some(LinkKind::Veth));
+        let none = from_settings(EndpointSettings::default()).expect("nothing is asked for");
+        assert_eq!(none.kind, None);
+        let ours = |text: &str| SandboxNetwork {
+            endpoint: Some(text.to_owned()),
+            ..SandboxNetwork::default()
+        };
+        assert_eq!(
+            from_sandbox(&ours("tap")).map(|wish| wish.kind).ok(),
+            Some(Some(LinkKind::Tap))
+        );
+        for error in [from_settings(docker("macvlan")), from_sandbox(&ours("macvlan"))] {
+            let text = error.expect_err("there is none such").to_string();
+            assert!(
+                text.ends_with("invalid kind of endpoint \"macvlan\": must be tap or veth"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -180,6 +180,7 @@ impl Control {
             network: network.id,
             sandbox,
             interface,
+            kind: request.kind.unwrap_or(network.settings.link_kind),
             mac,
             ipv4,
             ipv6,
@@ -302,6 +303,7 @@ impl Control {
             .iter()
             .filter(|route| route.interface == endpoint.interface);
         let link = LinkConfig {
+            kind: endpoint.kind,
             name: endpoint.interface.clone(),
             mac: endpoint.mac,
             mtu,
@@ -528,6 +530,7 @@ pub(super) fn device(endpoint: &Endpoint, target: Option<NetnsTarget>) -> Device
         endpoint: endpoint.id,
         network: endpoint.network,
         interface: endpoint.interface.clone(),
+        kind: endpoint.kind,
         mac: endpoint.mac,
         target,
     }

@@ -23,8 +23,8 @@ use crate::{
         netns::NetnsTarget,
     },
     model::{
-        Driver, Endpoint, EndpointId, EndpointRequest, Namespace, Network, NetworkId, NetworkSettings,
-        Origin, OutboundSettings, Sandbox, SandboxId, Subnet, Timestamp,
+        Driver, Endpoint, EndpointId, EndpointRequest, LinkKind, Namespace, Network, NetworkId,
+        NetworkSettings, Origin, OutboundSettings, Sandbox, SandboxId, Subnet, Timestamp,
     },
 };
 
@@ -59,6 +59,7 @@ pub(crate) fn objects() -> (Network, Sandbox, Endpoint) {
             mtu: 1500,
             inter_container: true,
             interface_prefix: "eth".into(),
+            link_kind: LinkKind::Tap,
             outbound: OutboundSettings::default(),
         },
         gateway_mac: MacAddr([2, 0x42, 10, 0, 0, 1]),
@@ -82,6 +83,7 @@ pub(crate) fn objects() -> (Network, Sandbox, Endpoint) {
         network: network.id,
         sandbox: sandbox.id,
         interface: "eth0".into(),
+        kind: LinkKind::Tap,
         mac: MacAddr([2, 0x42, 10, 0, 0, 2]),
         ipv4: Some("10.0.0.2/24".parse().expect("an address")),
         ipv6: Some("fd00::2/64".parse().expect("an address")),

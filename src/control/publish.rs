@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::types::PortsPublished,
-    dataplane::Forwarding,
+    dataplane::{External, Forwarding},
     model::{PortMapping, PortRequest, Sandbox, SandboxId},
 };
 
@@ -339,7 +339,14 @@ impl Control {
         let forwarding = self.forwarding(home, &publication.mapping)?;
         let sockets = self.sockets(writer, sandbox, home, &publication.mapping).await;
         let spec = home.spec(publication.id, &publication.mapping, sockets);
-        let addresses = addresses(&listeners);
+        let addresses = match &forwarding {
+            // No socket of the host serves it.
+            Some(Forwarding {
+                external: External::One(address),
+                ..
+            }) => vec![*address],
+            _ => addresses(&listeners),
+        };
         let published = self
             .shared
             .attacher

@@ -23,7 +23,9 @@ use crate::{
     api::types::NetworkCreate,
     dataplane::NetworkSpec,
     io::netns::boot_id,
-    model::{Driver, Endpoint, Network, NetworkId, NetworkSettings, OutboundSettings, Sandbox, Timestamp},
+    model::{
+        Driver, Endpoint, LinkKind, Network, NetworkId, NetworkSettings, OutboundSettings, Sandbox, Timestamp,
+    },
 };
 
 impl Control {
@@ -339,6 +341,7 @@ fn bare(name: &str, driver: Driver) -> Result<Network, ControlError> {
             mtu: DEFAULT_MTU,
             inter_container: true,
             interface_prefix: DEFAULT_PREFIX.to_owned(),
+            link_kind: LinkKind::default(),
             outbound: OutboundSettings::default(),
         },
         gateway_mac: MacAddr::ZERO,

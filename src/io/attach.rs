@@ -1,12 +1,13 @@
-//! Attaching containers: a TAP inside the container's network namespace, its descriptor here.
+//! Attaching containers: a TAP or a veth inside the container's network namespace, its descriptor here.
 //!
 //! The daemon stays in the host's namespaces and has many threads, so it cannot enter a container itself
 //! (joining a user namespace needs a process with one thread). For each operation it starts its own
 //! program with the hidden argument [`ATTACH_HELPER`]: that process enters the namespace, does the work
-//! by netlink, hands the TAP descriptor back (`SCM_RIGHTS`) and ends.
+//! by netlink, hands the device's descriptor back (`SCM_RIGHTS`) and ends.
 //!
 //! A new TAP is made persistent only when its descriptor has arrived here. Whatever fails before that, on
 //! either side, closes the last descriptor and with it removes the interface: there is nothing to undo.
+//! A veth is never more persistent than its descriptor (`carrier`).
 
 use std::{
     fmt, io,
@@ -24,14 +25,19 @@ use serde::{Deserialize, Serialize};
 use vswitch_wire::MacAddr;
 
 use super::{
+    device::Device,
     message,
+    netlink::LinkDriver,
     netns::{NetnsError, NetnsIdentity, NetnsTarget},
+    packet::PacketSocket,
     restriction::Restriction,
     tap::{TUN_DEVICE, Tap},
 };
+use crate::model::LinkKind;
 
 pub use inside::helper_main;
 
+mod carrier;
 mod inside;
 
 /// Starts attach processes. Every call blocks for a few milliseconds, at most for the deadline.
@@ -66,7 +72,7 @@ impl AttachClient {
     /// daemon left there.
     ///
     /// An interface of this name is taken over if it is a TAP with the same MAC that nobody serves; it
-    /// keeps its state and its addresses, missing ones are added.
+    /// keeps its state and its addresses, missing ones are added. A veth is made anew.
     ///
     /// # Errors
     ///
@@ -85,14 +91,19 @@ impl AttachClient {
             return Err(AttachError::protocol("the attach process sent no descriptor"));
         };
         let serve = |descriptor| {
-            let tap = Tap::adopt(descriptor)?;
-            tap.set_persist(true)?;
-            Ok(tap)
+            Ok(match request.link.kind {
+                LinkKind::Tap => {
+                    let tap = Tap::adopt(descriptor)?;
+                    tap.set_persist(true)?;
+                    Device::Tap(tap)
+                }
+                LinkKind::Veth => Device::Packet(PacketSocket::adopt(descriptor)?),
+            })
         };
-        let tap = serve(descriptor)
+        let device = serve(descriptor)
             .map_err(|source| AttachError::failed(format!("serve {}", request.link.name), source))?;
         Ok(Attached {
-            tap,
+            device,
             index,
             origin,
             namespace,
@@ -119,7 +130,7 @@ impl AttachClient {
         }
     }
 
-    /// Deletes the TAP of this name and MAC; `false` if the namespace has none such.
+    /// Deletes the TAP or veth of this name and MAC; `false` if the namespace has none such.
     ///
     /// # Errors
     ///
@@ -241,6 +252,8 @@ pub struct AttachRequest {
 /// An interface of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkConfig {
+    /// What it is.
+    pub kind: LinkKind,
     /// Its name, 1 to 15 bytes.
     pub name: String,
     /// Its Ethernet address.
@@ -259,8 +272,8 @@ pub struct LinkConfig {
 /// An attached interface.
 #[derive(Debug)]
 pub struct Attached {
-    /// Our end of it; the interface is persistent.
-    pub tap: Tap,
+    /// Our end of it; a TAP is persistent.
+    pub device: Device,
     /// The interface's index in its namespace.
     pub index: u32,
     /// Whether it is new.
@@ -274,10 +287,10 @@ impl Attached {
     ///
     /// # Errors
     ///
-    /// The kernel's, such as `EBADFD` when the container has deleted the interface already.
+    /// The kernel's, which has no reason to refuse.
     pub fn roll_back(self) -> io::Result<()> {
         match self.origin {
-            Origin::Created => self.tap.set_persist(false),
+            Origin::Created => self.device.delete(),
             Origin::TakenOver => Ok(()),
         }
     }
@@ -313,8 +326,8 @@ pub struct Probed {
     pub mtu: u32,
     /// Frames that wait for us at most.
     pub txqueuelen: u32,
-    /// Whether it is a TUN or TAP device.
-    pub is_tun: bool,
+    /// What drives it.
+    pub driver: LinkDriver,
     /// Whether it is set up.
     pub is_up: bool,
     /// Its usable addresses, link-local ones included.
@@ -375,6 +388,9 @@ pub enum AttachError {
          `--device {TUN_DEVICE}`"
     )]
     NoTunDevice,
+    /// The kernel has no veth driver; load it, or use a TAP.
+    #[error("the kernel has no veth interfaces: run `modprobe veth`, or use `--endpoint tap`")]
+    NoVeth,
     /// The attach process ended without an answer; its standard error says more.
     #[error("the attach process ended without an answer ({status})")]
     Process {
@@ -454,7 +470,7 @@ enum Request {
 
 #[derive(Debug, Serialize, Deserialize)]
 enum Reply {
-    /// The TAP's descriptor comes with it.
+    /// The device's descriptor comes with it.
     Attached {
         index: u32,
         origin: Origin,

@@ -17,11 +17,13 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 
 use link::{address_message, link_address};
 
-pub use link::{Link, LinkAddress, LinkChange, LinkState};
+pub use link::{Link, LinkAddress, LinkChange, LinkDriver, LinkState};
 pub use route::Route;
+pub use veth::VethEnd;
 
 mod link;
 mod route;
+mod veth;
 
 /// A blocking rtnetlink socket. It stays in the namespace where it was opened.
 #[derive(Debug)]
@@ -100,6 +102,7 @@ impl Netlink {
         message.header.index = link.index;
         let attributes = &mut message.attributes;
         attributes.extend(change.name.clone().map(LinkAttribute::IfName));
+        attributes.extend(change.alias.clone().map(LinkAttribute::IfAlias));
         attributes.extend(change.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         attributes.extend(change.mtu.map(LinkAttribute::Mtu));
         attributes.extend(change.txqueuelen.map(LinkAttribute::TxQueueLen));
@@ -398,7 +401,10 @@ mod tests {
             .link_by_name("lo")
             .expect("lo can be asked for")
             .expect("lo exists");
-        assert_eq!((lo.index, lo.name.as_str(), lo.is_tun), (1, "lo", false));
+        assert_eq!(
+            (lo.index, lo.name.as_str(), lo.driver),
+            (1, "lo", LinkDriver::Other)
+        );
         assert_eq!(
             netlink.link_by_index(1).expect("lo can be asked for"),
             Some(lo.clone())
@@ -439,7 +445,8 @@ mod tests {
             mtu: 0,
             txqueuelen: 0,
             state: LinkState::Down,
-            is_tun: false,
+            driver: LinkDriver::Other,
+            alias: String::new(),
         };
         let change = LinkChange {
             mac: Some(MacAddr([2, 0, 0, 0, 0, 1])),

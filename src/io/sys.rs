@@ -12,6 +12,7 @@ use std::{
 use libc::{c_char, c_int, c_short, c_uint, c_ulong};
 use tokio::io::{Interest, unix::AsyncFd};
 
+pub mod ethtool;
 pub mod packet;
 
 /// Longest interface name in bytes, without the terminating zero (`IFNAMSIZ` − 1, linux/if.h).

@@ -5,8 +5,10 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::PathBuf,
+    str::FromStr,
 };
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -131,10 +133,60 @@ pub struct NetworkSettings {
     pub inter_container: bool,
     /// Start of the interfaces' names in containers, `eth` by default.
     pub interface_prefix: String,
+    /// What containers get for an interface when nothing is said. A TAP in documents of earlier versions.
+    #[serde(default)]
+    pub link_kind: LinkKind,
     /// What containers may reach outside, and how. The default in documents of earlier versions.
     #[serde(default)]
     pub outbound: OutboundSettings,
 }
+
+/// What an interface of a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkKind {
+    /// A TAP: it outlives the daemon, whose successor takes it over.
+    #[default]
+    Tap,
+    /// One end of a veth pair: it goes with the daemon, whose successor makes it anew.
+    Veth,
+}
+
+impl LinkKind {
+    /// How it is written.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tap => "tap",
+            Self::Veth => "veth",
+        }
+    }
+
+    /// The option of endpoints and of networks that chooses one.
+    pub const OPTION: &'static str = "endpoint";
+}
+
+impl fmt::Display for LinkKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for LinkKind {
+    type Err = InvalidLinkKind;
+
+    fn from_str(text: &str) -> Result<Self, InvalidLinkKind> {
+        match text {
+            "tap" => Ok(Self::Tap),
+            "veth" => Ok(Self::Veth),
+            _ => Err(InvalidLinkKind),
+        }
+    }
+}
+
+/// The text names no kind of interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be tap or veth")]
+pub struct InvalidLinkKind;
 
 /// What containers of a network may reach outside, and how they get there.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -263,6 +315,9 @@ pub struct Endpoint {
     pub sandbox: SandboxId,
     /// Name of the device in the container.
     pub interface: String,
+    /// What the device is. A TAP in documents of earlier versions.
+    #[serde(default)]
+    pub kind: LinkKind,
     /// The device's address.
     #[serde(with = "text")]
     pub mac: MacAddr,
@@ -296,6 +351,9 @@ pub struct EndpointRequest {
     pub mac: Option<MacAddr>,
     /// Wanted name of the device.
     pub interface: Option<String>,
+    /// Wanted kind of the device; the network's when missing.
+    #[serde(default)]
+    pub kind: Option<LinkKind>,
     /// Further names of the container on the network.
     pub aliases: Vec<String>,
     /// Driver options as given.

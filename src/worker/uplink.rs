@@ -11,8 +11,7 @@ mod wire;
 use std::{net::IpAddr, ops::RangeInclusive, time::Instant};
 
 use ipnet::IpNet;
-use mio::Token;
-use vswitch_nat::{Config, Egress, Nat, Output, Outside, Verdict, Zone};
+use vswitch_nat::{Config, Egress, Nat, Output, Outside, Verdict, Zone, packet_len};
 use vswitch_proxy::publish::{MappingId, MappingSpec};
 use vswitch_switch::PortId;
 use vswitch_wire::{EthernetHeader, MacAddr, Offload, Refusal, Stations, message};
@@ -36,7 +35,6 @@ use crate::{
 /// A worker's device uplink.
 pub(super) struct Uplink {
     wire: Wire,
-    token: Token,
     config: DeviceUplink,
     mtu: u16,
     station: Station,
@@ -75,16 +73,9 @@ impl Default for Zones {
 
 impl Uplink {
     /// Begins to test whether the addresses are free. `seed` is secret.
-    pub(super) fn new(
-        now: Instant,
-        config: DeviceUplink,
-        mtu: u16,
-        (socket, token): (PacketSocket, Token),
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(now: Instant, config: DeviceUplink, mtu: u16, socket: PacketSocket, seed: u64) -> Self {
         Self {
             wire: Wire::new(socket),
-            token,
             station: Station::new(now, config.mac, &config.addresses, &config.gateways),
             nat: Nat::new(now, Config::standard(seed)),
             config,
@@ -98,10 +89,6 @@ impl Uplink {
             no_host: 0,
             complaints: RateLimit::per_second(1),
         }
-    }
-
-    pub(super) const fn token(&self) -> Token {
-        self.token
     }
 
     /// Takes a packet that a container sends; its frame is the end of what was read.
@@ -501,16 +488,10 @@ fn place_of(zone: Zone) -> usize {
 
 /// Bytes of a frame without the padding behind its packet.
 fn frame_len(frame: &[u8]) -> usize {
-    let field = |at| {
-        let bytes = frame.get(EthernetHeader::LEN + at..EthernetHeader::LEN + at + 2)?;
-        Some(usize::from(u16::from_be_bytes([bytes[0], bytes[1]])))
-    };
-    let len = match frame.get(EthernetHeader::LEN).map(|byte| byte >> 4) {
-        Some(4) => field(2),
-        Some(6) => field(4).map(|len| len + vswitch_wire::Ipv6Header::LEN),
-        _ => None,
-    };
-    len.map_or(frame.len(), |len| frame.len().min(EthernetHeader::LEN + len))
+    match frame.get(EthernetHeader::LEN..) {
+        Some(packet) => EthernetHeader::LEN + packet_len(packet),
+        None => frame.len(),
+    }
 }
 
 /// Makes an ICMP error about a packet as if the host that it is addressed to had sent it.

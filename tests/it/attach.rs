@@ -10,6 +10,7 @@ use std::{
 use vswitch::{
     io::{
         attach::{AttachError, DEFAULT_TXQUEUELEN, DefaultRoute, Origin},
+        netlink::LinkDriver,
         netns::{NetnsError, NetnsTarget},
         tap,
     },
@@ -19,7 +20,7 @@ use vswitch_wire::MacAddr;
 
 use crate::support::{
     LauncherRole, MAC, attacher, eth0, eventually, idle_sandbox, ip, is_running, namespaces_and_tap, net,
-    program, skip, target, without_duplicate_address_detection,
+    program, skip, tap_of, target, without_duplicate_address_detection,
 };
 
 #[test]
@@ -30,14 +31,14 @@ fn an_attached_interface_is_as_configured_and_usable_at_once() {
     let sandbox = idle_sandbox();
     let attached = attacher().attach(&eth0(target(&sandbox))).expect("attached");
     assert_eq!(attached.origin, Origin::Created);
-    assert_eq!(attached.tap.name().expect("a live device"), "eth0");
+    assert_eq!(tap_of(&attached).name().expect("a live device"), "eth0");
     let found = attacher()
         .probe(&target(&sandbox), "eth0")
         .expect("probed")
         .expect("eth0 exists");
     assert_eq!((found.index, found.mac, found.mtu), (attached.index, MAC, 1400));
     assert_eq!(found.txqueuelen, DEFAULT_TXQUEUELEN);
-    assert!(found.is_tun && found.is_up);
+    assert!(found.driver == LinkDriver::Tun && found.is_up);
     // Only addresses that are not tentative are listed.
     for address in [net("10.9.0.2/24"), net("fd09::2/64")] {
         assert!(
@@ -91,7 +92,7 @@ fn the_path_of_a_namespace_does_as_well_as_a_pid() {
             .expect("probed")
             .is_some()
     );
-    assert_eq!(attached.tap.name().expect("a live device"), "eth0");
+    assert_eq!(tap_of(&attached).name().expect("a live device"), "eth0");
 }
 
 #[test]
@@ -112,7 +113,7 @@ fn a_mounted_namespace_is_attached_by_its_path() {
     let result = attacher().attach(&eth0(NetnsTarget::Path(path.clone())));
     nix::mount::umount2(&path, nix::mount::MntFlags::MNT_DETACH).expect("unmounted");
     assert_eq!(
-        result.expect("attached").tap.name().expect("a live device"),
+        tap_of(&result.expect("attached")).name().expect("a live device"),
         "eth0"
     );
 }
@@ -144,8 +145,7 @@ fn the_interface_of_a_killed_daemon_is_taken_over_as_it_stands() {
         assert!(found.addresses.contains(&address), "{address} was lost");
     }
     assert!(found.addresses.contains(&net("10.9.0.3/24")));
-    second
-        .tap
+    tap_of(&second)
         .write(&[IoSlice::new(&[0; 70])])
         .expect("the link is up");
 
@@ -245,11 +245,10 @@ fn detaching_deletes_only_the_named_tap_and_its_descriptor_notices() {
             "{name} {mac}"
         );
     }
-    assert!(attached.tap.name().is_ok());
+    assert!(tap_of(&attached).name().is_ok());
     assert!(attacher().detach(&target, "eth0", MAC).expect("deleted"));
     assert!(
-        attached
-            .tap
+        tap_of(&attached)
             .read(&mut [0; 100])
             .is_err_and(|error| tap::is_lost(&error))
     );
@@ -406,11 +405,10 @@ fn the_descriptor_keeps_the_namespace_of_a_dead_container() {
     assert!(!is_running(pid));
     // This is why a container's end must be noticed by its process.
     std::thread::sleep(Duration::from_millis(20));
-    attached
-        .tap
+    tap_of(&attached)
         .write(&[IoSlice::new(&[0; 70])])
         .expect("the device still works");
-    assert_eq!(attached.tap.name().expect("a live device"), "eth0");
+    assert_eq!(tap_of(&attached).name().expect("a live device"), "eth0");
 }
 
 #[test]

@@ -11,9 +11,10 @@ use vswitch::{
     dataplane::{DataPlane, DataPlaneEvent, DeviceFate, EndpointSpec, NetworkSpec, PollMode},
     io::{
         attach::{AttachRequest, DEFAULT_TXQUEUELEN, LinkConfig},
+        device::Device,
         netns::NetnsTarget,
     },
-    model::{EndpointId, NetworkId},
+    model::{EndpointId, LinkKind, NetworkId},
     sandbox::{LaunchConfig, Names, Prepared, Stdio},
 };
 use vswitch_wire::{Abilities, MacAddr};
@@ -248,6 +249,7 @@ async fn join_with(
     let request = AttachRequest {
         target,
         link: LinkConfig {
+            kind: LinkKind::Tap,
             name: "eth0".into(),
             mac,
             mtu: 1500,
@@ -259,12 +261,11 @@ async fn join_with(
             ],
         },
     };
-    let mut attached = attacher().attach(&request).expect("attached");
-    let offloads = attached.tap.abilities().intersection(offloads);
-    attached
-        .tap
-        .set_offloads(offloads)
-        .expect("a subset that the kernel has");
+    let Device::Tap(mut tap) = attacher().attach(&request).expect("attached").device else {
+        panic!("not what was asked for");
+    };
+    let offloads = tap.abilities().intersection(offloads);
+    tap.set_offloads(offloads).expect("a subset that the kernel has");
     let spec = EndpointSpec {
         id: endpoint(network_number, host),
         network: network(network_number).id,
@@ -272,7 +273,7 @@ async fn join_with(
         mac,
         addresses: addresses.iter().map(IpNet::addr).collect(),
     };
-    plane.add_endpoint(spec, attached.tap).await.expect("a port");
+    plane.add_endpoint(spec, tap).await.expect("a port");
 }
 
 /// A sandbox that will ping `address` and end.

@@ -20,10 +20,12 @@ use std::{
 
 use vswitch::{
     io::{
-        attach::{AttachClient, AttachRequest, DEFAULT_TXQUEUELEN, LinkConfig},
+        attach::{AttachClient, AttachRequest, Attached, DEFAULT_TXQUEUELEN, LinkConfig},
+        device::Device,
         netns::NetnsTarget,
-        tap::TUN_DEVICE,
+        tap::{TUN_DEVICE, Tap},
     },
+    model::LinkKind,
     sandbox::{LaunchConfig, Launcher, Names, Prepared, Stdio},
 };
 use vswitch_wire::MacAddr;
@@ -98,11 +100,20 @@ pub(crate) fn target(sandbox: &Prepared) -> NetnsTarget {
 
 pub(crate) const MAC: MacAddr = MacAddr([0x02, 0x42, 10, 9, 0, 2]);
 
+/// Our end of an attached TAP.
+pub(crate) fn tap_of(attached: &Attached) -> &Tap {
+    match &attached.device {
+        Device::Tap(tap) => tap,
+        Device::Packet(socket) => panic!("{socket:?} is no TAP"),
+    }
+}
+
 /// An interface with addresses and gateways of both families.
 pub(crate) fn eth0(target: NetnsTarget) -> AttachRequest {
     AttachRequest {
         target,
         link: LinkConfig {
+            kind: LinkKind::Tap,
             name: "eth0".into(),
             mac: MAC,
             mtu: 1400,

@@ -142,7 +142,13 @@ impl Nat {
         let is_filling = self.is_filling();
         let conn = self.table.conn_mut(id);
         let (status, state) = (conn.status, conn.tracker.state());
-        let tracked = track(conn, direction, kind, arrival, &self.config.tcp)?;
+        let tracked = match track(conn, direction, kind, arrival, &self.config.tcp) {
+            Ok(tracked) => tracked,
+            Err(reason) => {
+                self.doubt(id, arrival.ticks);
+                return Err(reason);
+            }
+        };
         if tracked.fate == Fate::Reopen {
             return self.reopen(arrival, id, (tuple, kind), out);
         }
@@ -177,6 +183,20 @@ impl Nat {
             self.remove_conn(id);
         }
         self.pass_on(arrival, (egress, fit), out)
+    }
+
+    /// After a segment that was refused: where both sides have ended what the tracker thinks goes on, it does not go on for
+    /// long (N-TCP-25).
+    #[cold]
+    fn doubt(&mut self, id: ConnId, now: Ticks) {
+        let conn = self.table.conn(id);
+        if let Tracker::Tcp(track) = &conn.tracker
+            && track.is_out_of_step()
+        {
+            let soonest = now.plus(self.config.timeouts.ticks(Timer::TcpUnacknowledged));
+            let deadline = conn.deadline.min(soonest);
+            self.table.set_deadline(id, deadline);
+        }
     }
 
     /// A SYN after the end: the entry makes place for another that has the same mapping (N-TCP-11).
@@ -217,6 +237,7 @@ impl Nat {
         error: &IcmpError,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
+        self.check_source(arrival.zone, &arrival.packet.src)?;
         // The quoted packet went the other way, so its mirror image is what would come from where the error comes from.
         let quoted = Tuple {
             src: error.quoted.src,
@@ -378,7 +399,8 @@ fn track(
     arrival: &Arrival<'_>,
     policy: &TcpPolicy,
 ) -> Result<Tracked, DropReason> {
-    let is_replied = conn.status.contains(Status::REPLIED) || direction == Direction::Reply;
+    // As it was before this packet: the first answer alone makes no stream (N-FLT-6).
+    let is_replied = conn.status.contains(Status::REPLIED);
     let tracked = |timer, fate| {
         Ok(Tracked {
             timer: Some(timer),

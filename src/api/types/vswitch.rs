@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{null_as_default, yes};
-use crate::model::{PortMapping, PortRequest};
+use crate::model::{LinkKind, PortMapping, PortRequest};
 
 /// `GET /vswitch/v1/info`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,9 @@ pub struct SandboxNetwork {
     /// Wanted name of the device in the container; the next free `eth<N>` when missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface: Option<String>,
+    /// Wanted kind of the device, `tap` or `veth`; the network's when missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
     /// Further names of the container on this network.
     #[serde(
         default,
@@ -188,6 +191,9 @@ pub struct SandboxEndpoint {
     pub network: String,
     /// Name of the device in the container.
     pub interface: String,
+    /// What the device is; a TAP in answers of earlier versions.
+    #[serde(default)]
+    pub kind: LinkKind,
     /// MAC address of the device.
     pub mac_address: String,
     /// Address with prefix length, or empty.

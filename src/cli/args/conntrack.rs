@@ -36,7 +36,7 @@ pub struct ConntrackArgs {
         value_enum,
         ignore_case = true,
         value_delimiter = ',',
-        requires = "events",
+        conflicts_with_all = ["list", "delete", "flush", "count"],
         value_name = "KIND"
     )]
     pub event_mask: Vec<EventKind>,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::api::types::SandboxEndpoint;
+use crate::{api::types::SandboxEndpoint, model::LinkKind};
 
 fn refused(status: u16, message: &str) -> ClientError {
     ClientError::Refused {
@@ -13,6 +13,7 @@ fn endpoint(ipv4: &str, ipv6: &str) -> SandboxEndpoint {
         endpoint_id: "e".repeat(64),
         network: "lan".into(),
         interface: "eth0".into(),
+        kind: LinkKind::Tap,
         mac_address: "02:42:0a:00:00:09".into(),
         ipv4_address: ipv4.into(),
         ipv6_address: ipv6.into(),

@@ -152,5 +152,8 @@ fn the_translation_has_drops_and_no_frames() {
     let text = printed(|out| print_stats(out, &[nat], Counters::Traffic));
     let row = text.lines().nth(1).unwrap_or_default();
     let cells: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(cells, ["-", "-", "nat", "-", "-", "-", "-", "3", "nat_unsolicited", "3"]);
+    assert_eq!(
+        cells,
+        ["-", "-", "nat", "-", "-", "-", "-", "3", "nat_unsolicited", "3"]
+    );
 }

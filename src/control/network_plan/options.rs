@@ -10,7 +10,9 @@ use std::{
 use vswitch_proxy::config::Denial;
 
 use super::super::{error::ControlError, interface::check_interface};
-use crate::model::{GatewayMode, Inbound, NetworkSettings, OutboundSettings, UplinkKind};
+use crate::model::{
+    GatewayMode, Inbound, InvalidLinkKind, LinkKind, NetworkSettings, OutboundSettings, UplinkKind,
+};
 
 /// Driver options as given, and what was found wrong with them so far.
 pub(super) struct Options<'a> {
@@ -47,6 +49,7 @@ impl<'a> Options<'a> {
             mtu: self.mtu(enable_ipv6),
             inter_container: self.boolean(ENABLE_ICC, true),
             interface_prefix: self.interface_prefix(),
+            link_kind: self.link_kind(),
             outbound: self.outbound(),
         }
     }
@@ -105,6 +108,14 @@ impl<'a> Options<'a> {
             }
             _ => DEFAULT_PREFIX.to_owned(),
         }
+    }
+
+    fn link_kind(&mut self) -> LinkKind {
+        let Some(text) = self.given.get(LinkKind::OPTION) else {
+            return LinkKind::default();
+        };
+        let kind = text.parse().map_err(|error: InvalidLinkKind| error.to_string());
+        self.checked(LinkKind::OPTION, kind).unwrap_or_default()
     }
 
     fn outbound(&mut self) -> OutboundSettings {

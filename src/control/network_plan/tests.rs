@@ -3,7 +3,7 @@ use vswitch_proxy::config::Denial;
 use super::{options::INTERFACE_PREFIX, *};
 use crate::{
     api::types::Ipam,
-    model::{GatewayMode, Inbound, OutboundSettings, UplinkKind},
+    model::{GatewayMode, Inbound, LinkKind, OutboundSettings, UplinkKind},
 };
 
 fn request(configs: &[(&str, &str, &str)]) -> NetworkCreate {
@@ -402,6 +402,18 @@ fn r_lim_6_each_bad_option_of_the_way_out_says_what_is_allowed() {
 }
 
 #[test]
+fn a_network_says_what_its_containers_get_for_an_interface() {
+    let network = build(with_option("endpoint", "veth"), &[]).expect("there is veth");
+    assert_eq!(network.settings.link_kind, LinkKind::Veth);
+    let plain = build(request(&[]), &[]).expect("all is well");
+    assert_eq!(plain.settings.link_kind, LinkKind::Tap);
+    assert_eq!(
+        refusal(with_option("endpoint", "macvlan")),
+        "failed to parse endpoint value: macvlan (must be tap or veth)"
+    );
+}
+
+#[test]
 fn all_that_is_wrong_with_options_and_subnets_is_reported_together() {
     let mut wish = request(&[("11.9.0.5/24", "", "")]);
     wish.options = [(MTU, "7"), ("allow_metadata", "maybe")]
@@ -440,6 +452,7 @@ fn settings_of_earlier_versions_have_the_defaults_of_the_way_out() {
     let stored = r#"{"mtu":1400,"inter_container":true,"interface_prefix":"eth"}"#;
     let settings: NetworkSettings = serde_json::from_str(stored).expect("it was written by us");
     assert_eq!(settings.outbound, OutboundSettings::default());
+    assert_eq!(settings.link_kind, LinkKind::Tap);
     for denied in [Denial::Drop, Denial::Prohibited, Denial::Reset] {
         let settings = NetworkSettings {
             outbound: OutboundSettings {

@@ -5,6 +5,8 @@ use std::{
     net::IpAddr,
     os::fd::{AsFd, OwnedFd},
     process::ExitCode,
+    thread,
+    time::{Duration, Instant},
 };
 
 use ipnet::IpNet;
@@ -14,7 +16,7 @@ use vswitch_wire::MacAddr;
 
 use crate::io::{
     message,
-    netlink::{Link, LinkChange, LinkState, Netlink, NetlinkError, Route},
+    netlink::{Link, LinkChange, LinkDriver, LinkState, Netlink, NetlinkError, Route},
     netns::{NetnsIdentity, NetnsTarget},
     restriction::Restriction,
     sys::{self, TunNumber},
@@ -22,7 +24,8 @@ use crate::io::{
 };
 
 use super::{
-    AttachError, AttachRequest, DefaultRoute, LinkConfig, Origin, Probed, Reply, Request, SocketCounts,
+    AttachError, AttachRequest, DefaultRoute, LinkConfig, LinkKind, Origin, Probed, Reply, Request,
+    SocketCounts, carrier,
 };
 
 /// What a program runs when its first argument is [`ATTACH_HELPER`](super::ATTACH_HELPER): serves the one
@@ -56,8 +59,8 @@ fn serve(request: Request) -> Result<(Reply, Vec<OwnedFd>), AttachError> {
         Request::Attach(request) => {
             validate(&request.link)?;
             let mut namespace = Namespace::enter_foreign(&request.target)?;
-            let (reply, tap) = namespace.attach(&request)?;
-            Ok((reply, vec![tap]))
+            let (reply, device) = namespace.attach(&request)?;
+            Ok((reply, vec![device]))
         }
         Request::Detach { target, name, mac } => {
             let deleted = Namespace::enter(&target)?.detach(&name, MacAddr(mac))?;
@@ -128,16 +131,30 @@ impl Namespace {
 
     fn attach(&mut self, request: &AttachRequest) -> Result<(Reply, OwnedFd), AttachError> {
         let config = &request.link;
-        let (tap, origin) = self.open_tap(config)?;
+        let (device, origin, alias) = match config.kind {
+            LinkKind::Tap => {
+                let (tap, origin) = self.open_tap(config)?;
+                if origin == Origin::Created {
+                    set_owner(&tap, &config.name)?;
+                }
+                (tap, origin, None)
+            }
+            LinkKind::Veth => {
+                self.clear_way(config)?;
+                let mark = carrier::mark()
+                    .map_err(|source| AttachError::failed("find out who asks for a veth", source))?;
+                (carrier::open(config)?, Origin::Created, Some(mark))
+            }
+        };
         let link = self.link(&config.name)?;
         self.set_up_loopback()?;
         if origin == Origin::Created {
-            set_owner(&tap, &config.name)?;
             prepare_ipv6(config);
         }
         let mtu = u32::from(config.mtu);
         let change = LinkChange {
             name: None,
+            alias,
             mac: (link.mac != config.mac).then_some(config.mac),
             mtu: (link.mtu != mtu).then_some(mtu),
             txqueuelen: (link.txqueuelen != config.txqueuelen).then_some(config.txqueuelen),
@@ -160,17 +177,50 @@ impl Namespace {
                 origin,
                 namespace: self.identity,
             },
-            tap,
+            device,
         ))
     }
 
     fn detach(&mut self, name: &str, mac: MacAddr) -> Result<bool, AttachError> {
         match self.netlink.link_by_name(name)? {
-            Some(link) if link.is_tun && link.mac == mac => {
-                self.netlink.delete_link(&link)?;
-                Ok(true)
-            }
+            Some(link) if link.driver != LinkDriver::Other && link.mac == mac => self.delete(&link),
             _ => Ok(false),
+        }
+    }
+
+    /// Deletes an interface; `false` if it went by itself.
+    fn delete(&mut self, link: &Link) -> Result<bool, AttachError> {
+        match self.netlink.delete_link(link) {
+            Err(error) if error.source.raw_os_error() == Some(libc::ENODEV) => Ok(false),
+            other => Ok(other.map(|()| true)?),
+        }
+    }
+
+    /// Makes room for a veth: what an earlier daemon left of it goes, also under another name. The kernel may be about
+    /// to delete it anyway.
+    fn clear_way(&mut self, config: &LinkConfig) -> Result<(), AttachError> {
+        let deadline = Instant::now() + FAREWELL;
+        loop {
+            let mut served = false;
+            for link in self.netlink.links()? {
+                let is_ours = link.driver == LinkDriver::Veth && link.mac == config.mac;
+                if is_ours && !carrier::is_served(&link) {
+                    self.delete(&link)?;
+                } else if link.name != config.name {
+                } else if is_ours {
+                    served = true;
+                } else {
+                    return Err(name_taken(&link));
+                }
+            }
+            if !served {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let name = config.name.clone();
+                return Err(AttachError::Busy { name });
+            }
+            thread::sleep(FAREWELL / 100);
         }
     }
 
@@ -185,7 +235,7 @@ impl Namespace {
             mac: link.mac,
             mtu: link.mtu,
             txqueuelen: link.txqueuelen,
-            is_tun: link.is_tun,
+            driver: link.driver,
             is_up: link.state == LinkState::Up,
             addresses: addresses
                 .iter()
@@ -229,7 +279,7 @@ impl Namespace {
     /// sending by the one that is dead.
     fn take_renamed(&mut self, config: &LinkConfig) -> Result<Option<OwnedFd>, AttachError> {
         for link in self.netlink.links()? {
-            if !link.is_tun || link.mac != config.mac {
+            if link.driver != LinkDriver::Tun || link.mac != config.mac {
                 continue;
             }
             // Another endpoint may have the same MAC; what is served cannot be opened.
@@ -259,14 +309,10 @@ impl Namespace {
                 Some(tap) => return Ok((tap, Origin::TakenOver)),
                 None => (Opening::New, Origin::Created),
             },
-            Some(link) if link.is_tun && link.mac == config.mac => (Opening::Any, Origin::TakenOver),
-            Some(link) => {
-                let kind = if link.is_tun { "TUN or TAP" } else { "no TAP" };
-                return Err(AttachError::NameTaken {
-                    name: name.clone(),
-                    found: format!("{kind}, MAC {}", link.mac),
-                });
+            Some(link) if link.driver == LinkDriver::Tun && link.mac == config.mac => {
+                (Opening::Any, Origin::TakenOver)
             }
+            Some(link) => return Err(name_taken(&link)),
         };
         match tap::open(name, opening) {
             Ok(tap) => Ok((tap, origin)),
@@ -333,6 +379,13 @@ fn validate(link: &LinkConfig) -> Result<(), AttachError> {
     at_most_one_per_family(&link.default_gateways)
 }
 
+fn name_taken(link: &Link) -> AttachError {
+    AttachError::NameTaken {
+        name: link.name.clone(),
+        found: format!("{}, MAC {}", link.driver, link.mac),
+    }
+}
+
 fn at_most_one_per_family(gateways: &[IpAddr]) -> Result<(), AttachError> {
     let v6 = gateways.iter().filter(|gateway| gateway.is_ipv6()).count();
     if v6 > 1 || gateways.len() - v6 > 1 {
@@ -354,16 +407,20 @@ fn open_error(name: &str, error: OpenError) -> AttachError {
             Some(libc::EBUSY) => AttachError::Busy {
                 name: name.to_owned(),
             },
-            // We are root in the namespace: only a confinement can take CAP_NET_ADMIN away.
-            Some(libc::EPERM | libc::EACCES) => match Restriction::detect() {
-                Some(restriction) => AttachError::Restricted {
-                    operation,
-                    restriction,
-                },
-                None => AttachError::failed(operation, source),
-            },
+            Some(libc::EPERM | libc::EACCES) => refused(operation, source),
             _ => AttachError::failed(operation, source),
         },
+    }
+}
+
+/// Explains a refusal. We are root in the namespace: only a confinement can take `CAP_NET_ADMIN` away.
+pub(super) fn refused(operation: String, source: io::Error) -> AttachError {
+    match Restriction::detect() {
+        Some(restriction) => AttachError::Restricted {
+            operation,
+            restriction,
+        },
+        None => AttachError::failed(operation, source),
     }
 }
 
@@ -399,6 +456,10 @@ fn prepare_ipv6(config: &LinkConfig) {
     }
 }
 
+/// How long a veth whose carrier has no socket any more may stay until the kernel deletes it; it needs some
+/// milliseconds.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// `ETH_MIN_MTU` (linux/if_ether.h) and the largest MTU of a TAP: 65 535 less the Ethernet header
 /// (drivers/net/tun.c).
 const MTU_RANGE: std::ops::RangeInclusive<u16> = 68..=65_521;
@@ -412,6 +473,7 @@ mod tests {
 
     fn happy() -> LinkConfig {
         LinkConfig {
+            kind: LinkKind::Tap,
             name: "eth0".into(),
             mac: MacAddr([2, 0x42, 10, 0, 0, 2]),
             mtu: 1500,

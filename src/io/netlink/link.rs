@@ -7,6 +7,7 @@ use netlink_packet_route::{
     address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope},
     link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage},
 };
+use serde::{Deserialize, Serialize};
 use vswitch_wire::MacAddr;
 
 use super::family;
@@ -26,8 +27,10 @@ pub struct Link {
     pub txqueuelen: u32,
     /// Whether it is set up.
     pub state: LinkState,
-    /// Whether it is a TUN or TAP device.
-    pub is_tun: bool,
+    /// What drives it.
+    pub driver: LinkDriver,
+    /// A text that whoever made it left with it (`IFLA_IFALIAS`), or none.
+    pub alias: String,
 }
 
 impl Link {
@@ -44,7 +47,8 @@ impl Link {
             mtu: 0,
             txqueuelen: 0,
             state,
-            is_tun: false,
+            driver: LinkDriver::Other,
+            alias: String::new(),
         };
         for attribute in &message.attributes {
             match attribute {
@@ -54,15 +58,40 @@ impl Link {
                 }
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 LinkAttribute::TxQueueLen(frames) => link.txqueuelen = *frames,
+                LinkAttribute::IfAlias(alias) => link.alias.clone_from(alias),
                 LinkAttribute::LinkInfo(infos) => {
-                    link.is_tun = infos
-                        .iter()
-                        .any(|info| matches!(info, LinkInfo::Kind(InfoKind::Tun)));
+                    let driver = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(InfoKind::Tun) => Some(LinkDriver::Tun),
+                        LinkInfo::Kind(InfoKind::Veth) => Some(LinkDriver::Veth),
+                        _ => None,
+                    });
+                    link.driver = driver.unwrap_or(LinkDriver::Other);
                 }
                 _ => {}
             }
         }
         link
+    }
+}
+
+/// What drives an interface, as far as we tell it apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LinkDriver {
+    /// Neither of the others.
+    Other,
+    /// A TUN or TAP device.
+    Tun,
+    /// One end of a veth pair.
+    Veth,
+}
+
+impl std::fmt::Display for LinkDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Other => "neither TAP nor veth",
+            Self::Tun => "TUN or TAP",
+            Self::Veth => "veth",
+        })
     }
 }
 
@@ -80,6 +109,8 @@ pub enum LinkState {
 pub struct LinkChange {
     /// A new name; old kernels want the interface down for it.
     pub name: Option<String>,
+    /// A text to leave with it.
+    pub alias: Option<String>,
     /// Its Ethernet address.
     pub mac: Option<MacAddr>,
     /// Largest IP packet in bytes.
@@ -94,6 +125,7 @@ impl std::fmt::Display for LinkChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let parts = [
             self.name.as_ref().map(|name| format!("name {name}")),
+            self.alias.as_ref().map(|alias| format!("alias {alias}")),
             self.mac.map(|mac| format!("MAC {mac}")),
             self.mtu.map(|mtu| format!("MTU {mtu}")),
             self.txqueuelen.map(|frames| format!("txqueuelen {frames}")),

@@ -30,7 +30,7 @@ pub enum PacketOption {
     Auxdata,
     /// `PACKET_IGNORE_OUTGOING`: what leaves by the interface, our own frames too, is not received.
     IgnoreOutgoing,
-    /// `PACKET_QDISC_BYPASS`: frames go to the driver without a queue.
+    /// `PACKET_QDISC_BYPASS`: frames go to the driver without a queue, and are lost where it cannot take them as they are.
     QdiscBypass,
     /// `PACKET_VNET_HDR`: each frame is preceded by a 10-byte virtio-net header.
     VnetHeader,

@@ -31,7 +31,11 @@ fn a_table_is_visited_in_parts_and_what_fits_is_removed() {
     let all = ConnFilter::default();
     let listed = visit(Visit::List, &all);
     assert_eq!(listed.len(), count);
-    assert!(listed.iter().all(|row| row.networks == [Some(fixtures::id(1)), None]));
+    assert!(
+        listed
+            .iter()
+            .all(|row| row.networks == [Some(fixtures::id(1)), None])
+    );
     let one = ConnFilter {
         original: EndsFilter {
             src_port: Some(2000),
@@ -70,7 +74,11 @@ fn n_tbl_7_a_watcher_hears_what_happens_while_it_listens() {
     assert_eq!(heard[0], ("new", 5001, network));
     let mut ends = [heard[1], heard[2]];
     ends.sort();
-    assert_eq!(ends, [("destroyed", 5000, network), ("destroyed", 5001, network)], "of a network that has gone");
+    assert_eq!(
+        ends,
+        [("destroyed", 5000, network), ("destroyed", 5001, network)],
+        "of a network that has gone"
+    );
     assert_eq!(events.try_recv(), Err(mpsc::error::TryRecvError::Empty));
 }
 

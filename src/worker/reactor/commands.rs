@@ -185,7 +185,7 @@ impl Reactor {
             return Err(error.into());
         }
         let seed = RandomState::new().hash_one(0);
-        let uplink = Uplink::new(now, config, mtu, (socket, token), seed);
+        let uplink = Uplink::new(now, config, mtu, socket, seed);
         self.deadline = earliest(self.deadline, uplink.poll_timeout());
         self.uplink = Some(uplink);
         self.tokens.mark_ready(token, &mut self.ready);

@@ -34,11 +34,16 @@ fn a_connection_is_named_after_the_sandboxes_at_its_sides() {
 #[test]
 fn the_same_address_on_another_network_is_somebody_else() {
     let (state, _) = fixtures::state();
-    let row = ConnRow::new(view(IpProtocol::TCP, 0), |zone| (zone == Zone(1)).then(|| fixtures::id(2)));
+    let row = ConnRow::new(view(IpProtocol::TCP, 0), |zone| {
+        (zone == Zone(1)).then(|| fixtures::id(2))
+    });
     let owners = Owners::new(&state, std::slice::from_ref(&row));
     let side = entry(&state, &owners, &row).original;
     // The network has gone: its id is left.
-    assert_eq!((side.network.as_str(), side.sandbox.as_str()), ("020202020202", ""));
+    assert_eq!(
+        (side.network.as_str(), side.sandbox.as_str()),
+        ("020202020202", "")
+    );
 }
 
 #[test]
@@ -54,9 +59,21 @@ fn a_query_of_icmp_has_its_types_and_its_identifier_in_place_of_ports() {
         view.reply.src_port = 0;
         let row = ConnRow::new(view, zones);
         let entry = entry(&state, &Owners::new(&state, &[]), &row);
-        let icmp = |kind| Some(IcmpQuery { kind, code: 0, id: 77 });
-        assert_eq!((entry.original.icmp, entry.reply.icmp), (icmp(request), icmp(reply)));
-        assert_eq!((entry.original.source_port, entry.reply.destination_port), (None, None));
+        let icmp = |kind| {
+            Some(IcmpQuery {
+                kind,
+                code: 0,
+                id: 77,
+            })
+        };
+        assert_eq!(
+            (entry.original.icmp, entry.reply.icmp),
+            (icmp(request), icmp(reply))
+        );
+        assert_eq!(
+            (entry.original.source_port, entry.reply.destination_port),
+            (None, None)
+        );
     }
 }
 
@@ -93,7 +110,11 @@ fn rules_are_in_the_order_of_names_and_ports() {
             filtering: None,
             connections: 4,
         }],
-        ports: vec![port(IpProtocol::UDP, 8000, 1), port(IpProtocol::TCP, 9000, 2), port(IpProtocol::TCP, 8000, 3)],
+        ports: vec![
+            port(IpProtocol::UDP, 8000, 1),
+            port(IpProtocol::TCP, 9000, 2),
+            port(IpProtocol::TCP, 8000, 3),
+        ],
         connections: 5,
         drops: vec![("invalid", 2)],
         other: vec![("created", 7)],
@@ -123,7 +144,10 @@ fn rules_are_in_the_order_of_names_and_ports() {
             "Network": "net", "NetworkID": "01".repeat(32), "Sandbox": "web", "Hits": 3
         })
     );
-    assert_eq!(to_value(&info.counters).expect("it is JSON"), json!({"created": 14, "invalid": 4}));
+    assert_eq!(
+        to_value(&info.counters).expect("it is JSON"),
+        json!({"created": 14, "invalid": 4})
+    );
 }
 
 fn view(protocol: IpProtocol, query: u8) -> ConnView {

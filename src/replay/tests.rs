@@ -1,0 +1,5 @@
+//! The fixtures of `tests/data/nat`, and what a run does besides translating.
+
+mod fixtures;
+mod samples;
+mod steps;
