@@ -17,6 +17,7 @@ use tokio::sync::{
     mpsc::{self, UnboundedReceiver},
     oneshot,
 };
+use vswitch_nat::Egress;
 use vswitch_proxy::{
     config::{Descriptors, Policy, Source},
     listing::FlowView,
@@ -25,8 +26,9 @@ use vswitch_proxy::{
 use vswitch_wire::MacAddr;
 
 use crate::{
-    io::device::Device,
+    io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
+    uplink::{DeviceUplink, Standing},
     worker::{Command, Reply, Shared as WorkersShared, Worker},
 };
 
@@ -52,13 +54,67 @@ pub struct NetworkSpec {
     pub uplink: Option<Uplink>,
 }
 
-/// How a network reaches outside: through host sockets.
+/// How a network reaches outside.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Uplink {
     /// Where containers may go.
     pub policy: Policy,
-    /// How the sockets are bound.
+    /// How host sockets are bound.
     pub source: Source,
+    /// By what packets leave.
+    pub way: Way,
+}
+
+/// By what packets leave a network.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Way {
+    /// By the device of the worker's uplink. Host sockets remain for the gateway's own services and for clients of
+    /// published ports who come by the host.
+    Device {
+        /// How IPv4 packets are translated.
+        v4: Egress,
+        /// How IPv6 packets are translated.
+        v6: Egress,
+    },
+    /// By host sockets.
+    #[default]
+    Sockets,
+}
+
+/// Ports of the uplink's addresses that lead to a published container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forwarding {
+    /// On which of the uplink's addresses: all of both versions, all of one, or one.
+    pub external: External,
+    /// The ports there.
+    pub ports: RangeInclusive<u16>,
+    /// The container's for the first of them; the others follow.
+    pub container_port: u16,
+}
+
+/// Addresses of an uplink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum External {
+    /// All of both versions.
+    All,
+    /// All of IPv4.
+    AllV4,
+    /// All of IPv6.
+    AllV6,
+    /// This one.
+    One(IpAddr),
+}
+
+impl External {
+    /// Whether any of them is of that version; which of them, if not all.
+    pub(crate) fn of_version(self, target: IpAddr) -> Option<Option<IpAddr>> {
+        match self {
+            Self::All => Some(None),
+            Self::AllV4 => target.is_ipv4().then_some(None),
+            Self::AllV6 => target.is_ipv6().then_some(None),
+            Self::One(address) => (address.is_ipv4() == target.is_ipv4()).then_some(Some(address)),
+        }
+    }
 }
 
 /// What the data plane must know of an endpoint.
@@ -100,6 +156,17 @@ pub enum DataPlaneError {
     /// The device could not be put into the packet loop.
     #[error("cannot serve the device: {0}")]
     Device(#[from] std::io::Error),
+    /// The daemon has no device uplink.
+    #[error(
+        "this daemon has no device uplink: start vswitchd with --uplink device=…, or create the network with vswitch.uplink=sockets"
+    )]
+    NoUplink,
+    /// The uplink's translation does not take the network.
+    #[error("the device uplink does not take the network: {0}")]
+    Translation(#[from] vswitch_nat::AddNetworkError),
+    /// The uplink's translation does not take the port.
+    #[error("the device uplink does not take the port: {0}")]
+    Forwarding(#[from] vswitch_nat::PublishError),
     /// The worker has ended; the daemon is shutting down.
     #[error("the packet loop has ended")]
     Stopped,
@@ -182,6 +249,21 @@ pub struct FlowRow {
     pub view: FlowView,
 }
 
+/// The device uplink as it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UplinkView {
+    /// Our Ethernet address on it.
+    pub mac: MacAddr,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Our addresses with the prefixes of the link, the link-local one included, and how far we are with each.
+    pub addresses: Vec<(IpNet, Standing)>,
+    /// Neighbours that are known or asked for.
+    pub neighbours: usize,
+    /// What was counted, by name; only what is above zero.
+    pub counters: Vec<(&'static str, u64)>,
+}
+
 /// Handle to the packet workers; clones are cheap.
 ///
 /// Dropping the last clone ends the workers.
@@ -201,6 +283,8 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Networks {
     placed: HashMap<NetworkId, Placed>,
+    /// Who has the device uplink.
+    uplink: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -244,16 +328,58 @@ impl DataPlane {
         ))
     }
 
-    /// Creates the network's switch and gateway on the worker that has the fewest networks.
+    /// Gives a worker the device by which networks leave; at most one, before there are networks. It begins to test
+    /// whether its addresses are free; [`uplink`](Self::uplink) tells how far it is.
     ///
     /// # Errors
     ///
-    /// [`DataPlaneError::NetworkExists`], [`DataPlaneError::Stopped`].
+    /// [`DataPlaneError::Device`], [`DataPlaneError::Stopped`].
+    pub async fn add_uplink(
+        &self,
+        uplink: DeviceUplink,
+        mtu: u16,
+        socket: PacketSocket,
+    ) -> Result<(), DataPlaneError> {
+        let worker = self.networks().least_loaded(self.shared.workers.len());
+        self.ask(worker, |reply| Command::AddUplink {
+            uplink,
+            mtu,
+            socket,
+            reply,
+        })
+        .await?;
+        self.networks().uplink = Some(worker);
+        Ok(())
+    }
+
+    /// The device uplink, if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::Stopped`].
+    pub async fn uplink(&self) -> Result<Option<UplinkView>, DataPlaneError> {
+        let Some(worker) = self.networks().uplink else {
+            return Ok(None);
+        };
+        self.ask(worker, |reply| Command::Uplink { reply }).await
+    }
+
+    /// Creates the network's switch and gateway: on the worker that has the device uplink if packets leave by it, so
+    /// that all networks that share it share its thread, else on the one that has the fewest networks.
+    ///
+    /// # Errors
+    ///
+    /// [`DataPlaneError::NetworkExists`], [`DataPlaneError::NoUplink`], [`DataPlaneError::Translation`],
+    /// [`DataPlaneError::Stopped`].
     pub async fn add_network(&self, spec: NetworkSpec) -> Result<(), DataPlaneError> {
         let (id, prefixes) = (spec.id, spec.gateways.iter().map(IpNet::trunc).collect());
+        let leaves_by_device = |uplink: &Uplink| uplink.way != Way::Sockets;
         let worker = {
             let mut networks = self.networks();
-            let worker = networks.least_loaded(self.shared.workers.len());
+            let worker = match spec.uplink.as_ref().is_some_and(leaves_by_device) {
+                true => networks.uplink.ok_or(DataPlaneError::NoUplink)?,
+                false => networks.least_loaded(self.shared.workers.len()),
+            };
             if networks.placed.contains_key(&id) {
                 return Err(DataPlaneError::NetworkExists(id));
             }
@@ -378,23 +504,26 @@ impl DataPlane {
     /// `spec.backend.endpoint` is filled in by the worker. Removing the endpoint ends its mappings, whose
     /// listeners are closed; [`unpublish`](Self::unpublish) them before, where they are to live on.
     ///
+    /// On a network that leaves by the device uplink the ports of `forwarding` lead to the container, too.
+    ///
     /// # Errors
     ///
     /// [`DataPlaneError::UnknownNetwork`] (also for an internal network), [`DataPlaneError::UnknownEndpoint`],
-    /// [`DataPlaneError::Device`] when the descriptors are used up, [`DataPlaneError::Stopped`]. The listeners are
-    /// closed then.
+    /// [`DataPlaneError::Device`] when the descriptors are used up, [`DataPlaneError::Forwarding`],
+    /// [`DataPlaneError::Stopped`]. The listeners are closed then.
     pub async fn publish(
         &self,
-        network: NetworkId,
-        endpoint: EndpointId,
+        (network, endpoint): (NetworkId, EndpointId),
         spec: MappingSpec,
         listeners: Vec<Listener>,
+        forwarding: Option<Forwarding>,
     ) -> Result<(), DataPlaneError> {
         let worker = self.worker_of(network)?;
         self.ask(worker, |reply| Command::Publish {
             at: (network, endpoint),
             spec,
             listeners,
+            forwarding,
             reply,
         })
         .await
@@ -443,7 +572,7 @@ impl DataPlane {
     }
 
     /// Makes the listeners for some of the container's ports a mapping of their own, called `apart`. Connections
-    /// do not notice.
+    /// do not notice, but for those that have come by the device uplink: they end.
     ///
     /// # Errors
     ///

@@ -15,5 +15,7 @@ pub mod io;
 pub mod log;
 pub mod model;
 pub mod paths;
+pub mod replay;
 pub mod sandbox;
+pub mod uplink;
 mod worker;

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     objects::{
-        Driver, Endpoint, EndpointRequest, InvalidLinkKind, LinkKind, Namespace, Network, NetworkSettings,
-        Origin, OutboundSettings, Sandbox, Subnet,
+        Driver, Endpoint, EndpointRequest, GatewayMode, Inbound, InvalidLinkKind, LinkKind, Namespace,
+        Network, NetworkSettings, Origin, OutboundSettings, Sandbox, Subnet, UplinkKind,
     },
     port_text::{InvalidPort, InvalidRange},
     ports::{PortMapping, PortRange, PortRequest, PortRules, ProxyProtocol, Transport},

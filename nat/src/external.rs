@@ -45,9 +45,9 @@ pub(crate) struct External {
     /// Leases of each external address.
     loads: HashMap<Address, u32, FixedState>,
     reserved: Reserved,
-    /// Ports that were given back and are kept from others for a while (N-PORT-8), with who had them.
-    quarantine: HashMap<Endpoint, Endpoint, FixedState>,
-    /// When that is over.
+    /// Ports that were given back and are kept from others for a while (N-PORT-8), with who had them and until when.
+    quarantine: HashMap<Endpoint, (Endpoint, Ticks), FixedState>,
+    /// When to look whether that is over; a port that was had again meanwhile comes more than once.
     quarantine_ends: VecDeque<(Ticks, Endpoint)>,
     random: Random,
     mapping: Mapping,
@@ -122,7 +122,7 @@ impl External {
             reserved.is_none_or(|set| !set.contains(port))
                 && pool.is_none_or(|pool| !pool.contains(port))
                 // Its own former port is not kept from an endpoint.
-                && self.quarantine.get(&outside).is_none_or(|former| former == inside)
+                && self.quarantine.get(&outside).is_none_or(|(former, _)| former == inside)
                 && is_free(port)
         };
         let want = (self.choice == PortChoice::Preserve).then_some(inside.port);
@@ -218,7 +218,7 @@ impl External {
                 pool.remove(lease.port);
             }
             if let Some(until) = quarantine {
-                self.quarantine.insert(lease.outside(), lease.inside);
+                self.quarantine.insert(lease.outside(), (lease.inside, until));
                 self.quarantine_ends.push_back((until, lease.outside()));
             }
         }
@@ -250,7 +250,13 @@ impl External {
                 return;
             }
             self.quarantine_ends.pop_front();
-            self.quarantine.remove(&outside);
+            if self
+                .quarantine
+                .get(&outside)
+                .is_some_and(|&(_, last)| last <= now)
+            {
+                self.quarantine.remove(&outside);
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ pub(crate) struct Host {
     pub(crate) unassured: List,
     pub(crate) unassured_count: u32,
     pub(crate) assured: List,
-    /// The external address that it goes out by while it has any mapping (N-PORT-10).
+    /// The external address that it goes out by while it has any connection or mapping (N-PORT-10).
     pub(crate) external: Option<Address>,
     /// External ports that are its own.
     pub(crate) mappings: u32,
@@ -36,6 +36,8 @@ pub(crate) struct Hosts {
     hasher: FixedState,
     /// Where [`Hosts::most_unassured`] goes on.
     cursor: usize,
+    /// One that had more to give up than any other when it last began a connection.
+    busiest: u32,
 }
 
 impl Hosts {
@@ -46,6 +48,7 @@ impl Hosts {
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
             cursor: 0,
+            busiest: 0,
         }
     }
 
@@ -121,14 +124,26 @@ impl Hosts {
         }
     }
 
-    /// Of some hosts, other ones each time, the one that has most connections to give up; of one zone or of all. Looking at
-    /// all would take too long for a packet.
-    pub(crate) fn most_unassured(&mut self, zone: Option<Zone>) -> Option<u32> {
+    /// Notes that a host has one connection more that can be given up.
+    pub(crate) fn note_busy(&mut self, number: u32) {
+        let count_of = |number: u32| self.hosts[number as usize].unassured_count;
+        if count_of(number) > count_of(self.busiest) {
+            self.busiest = number;
+        }
+    }
+
+    /// Of the busiest host and some others, other ones each time, the one that has most connections to give up; of those of one
+    /// zone or of all that have more than `share` connections. Looking at all would take too long for a packet.
+    pub(crate) fn most_unassured(&mut self, zone: Option<Zone>, share: usize) -> Option<u32> {
         let count = self.hosts.len();
         let looked_at = (0..count.min(SAMPLE)).map(|offset| (self.cursor + offset) % count.max(1));
+        let looked_at = looked_at.chain([self.busiest as usize]);
         let eligible = looked_at.filter(|&index| {
-            let host = &self.hosts[index];
-            host.unassured_count > 0 && zone.is_none_or(|zone| zone == host.zone)
+            self.hosts.get(index).is_some_and(|host| {
+                host.unassured_count > 0
+                    && host.count as usize > share
+                    && zone.is_none_or(|zone| zone == host.zone)
+            })
         });
         let most = eligible.max_by_key(|&index| self.hosts[index].unassured_count);
         self.cursor = self.cursor.wrapping_add(SAMPLE) % count.max(1);

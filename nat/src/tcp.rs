@@ -8,7 +8,6 @@
 //! because its answer brings the tracker back into step.
 
 use self::{
-    reset::Reset,
     segment::{Class, Scale},
     seq::SeqNum,
     side::{Marks, Position, Side, absorb, position},
@@ -191,10 +190,12 @@ impl TcpTrack {
         policy: &TcpPolicy,
     ) -> Result<Tracked, DropReason> {
         let old = self.state;
-        if !matches!(old, TcpState::Established)
-            && let Some(tracked) = self.passes_by(direction, segment)
+        if matches!(old, TcpState::SynReceived)
+            && direction == Direction::Original
+            && !self.acknowledges_syn(segment)
         {
-            return Ok(tracked);
+            // A guess, which does not complete the handshake.
+            return Ok(Tracked::UNCHANGED);
         }
         let (sender, receiver) = pair(&mut self.sides, direction);
         if !sender.has_spoken() {
@@ -205,9 +206,15 @@ impl TcpTrack {
         match position(sender, receiver, segment) {
             Position::Inside => {}
             _ if is_liberal => {}
-            Position::Old => return Ok(Tracked::UNCHANGED),
-            Position::Overshoot => {
+            // A FIN that what came after it has overtaken is none the less sent.
+            Position::Old if segment.class != Class::Fin || segment.end != sender.end => {
+                return Ok(Tracked::UNCHANGED);
+            }
+            Position::Old | Position::Overshoot => {
                 sender.extend(segment);
+                if segment.class == Class::Fin {
+                    self.turn(direction, segment, false);
+                }
                 return Ok(Tracked::UNCHANGED);
             }
             Position::Outside => return Err(self.stray(direction, segment)),
@@ -219,34 +226,6 @@ impl TcpTrack {
             self.turn(direction, segment, is_new);
         }
         Ok(self.settle(direction, old, policy))
-    }
-
-    /// A RST.
-    fn reset(&mut self, direction: Direction, segment: &Segment) -> Result<Tracked, DropReason> {
-        match self.judge_reset(direction, segment) {
-            // N-TCP-5: what was refused was never there.
-            Reset::Believed if !self.flags.has(Flags::REPLIED) => return Ok(Tracked::REMOVE),
-            Reset::Believed => {
-                self.state = TcpState::Close;
-                self.flags.clear(Flags::DOUBTFUL);
-                self.sides[direction as usize].marks.set(Marks::RESET);
-            }
-            Reset::Doubtful => match self.state {
-                TcpState::Close => {}
-                // N-TCP-20: a challenge restores the time, silence ends the connection. How much the sender has sent is
-                // not known any more.
-                TcpState::Established | TcpState::SynReceived => {
-                    self.sides[direction as usize].marks.set(Marks::UNACKNOWLEDGED);
-                }
-                _ => {
-                    self.state = TcpState::Close;
-                    self.flags.set(Flags::DOUBTFUL);
-                }
-            },
-            Reset::Ignored => return Ok(Tracked::UNCHANGED),
-            Reset::Invalid => return Err(self.stray(direction, segment)),
-        }
-        Ok(Tracked::keep(Timer::TcpClose))
     }
 
     /// The state after a segment that is no RST; `is_new` if its sender has sent what it had not before.
@@ -270,13 +249,6 @@ impl TcpTrack {
             }
             (_, by_fins) => by_fins,
         };
-    }
-
-    /// N-TCP-22: whether a segment shows that nobody has taken the RST seriously. After one with the right number that takes
-    /// new data of its sender, because the peer's may have been on their way.
-    const fn revives(&self, direction: Direction, is_new: bool) -> bool {
-        let contradicts = is_new && self.side(direction).marks.has(Marks::RESET);
-        self.flags.has(Flags::ASSURED) && (self.flags.has(Flags::DOUBTFUL) || contradicts)
     }
 
     /// The state of a connection whose handshake is complete.
@@ -433,7 +405,8 @@ impl Tracked {
     /// The segment passes, and that is all.
     pub(crate) const UNCHANGED: Self = Self::new(None, Fate::Keep);
     const REMOVE: Self = Self::new(None, Fate::Remove);
-    const REOPEN: Self = Self::new(None, Fate::Reopen);
+    /// The segment begins another.
+    pub(crate) const REOPEN: Self = Self::new(None, Fate::Reopen);
 
     /// The entry stays, for so long.
     #[inline]

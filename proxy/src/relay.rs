@@ -10,12 +10,14 @@
 //! removed. A client of a published UDP port has no socket and no lease: its listener has both. A flow's policy is decided when it begins and never again.
 
 mod admission;
+mod beside;
 mod counters;
 mod datagram;
 mod deadlines;
 mod flow;
 mod host;
 mod inbound;
+mod known;
 mod published;
 mod resolve;
 mod sessions;

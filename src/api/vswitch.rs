@@ -15,18 +15,26 @@ use super::{
     server::{Api, PeerInfo},
     types::{
         Bridge, BridgePort, DaemonInfo, FdbEntry, FlowEntry, PortEntry, PortStats, PortsPublish,
-        PortsPublished, PortsUnpublish, SandboxCreate, SandboxCreated,
+        PortsPublished, PortsUnpublish, SandboxCreate, SandboxCreated, UplinkInfo,
     },
     views,
 };
 use crate::{
     control::{ControlError, NewSandbox, State as Objects, Verb},
-    dataplane::{FdbKind, FlowRow, PortRow},
+    dataplane::{FdbKind, FlowRow, PortRow, UplinkView},
     model::{Driver, Network, NetworkId, SandboxId},
+    uplink::{DeviceUplink, Standing},
 };
 
-pub(super) async fn info(State(api): State<Api>) -> Json<DaemonInfo> {
-    Json(DaemonInfo {
+pub(super) async fn info(State(api): State<Api>) -> Result<Json<DaemonInfo>, ApiError> {
+    let view = api
+        .control
+        .dataplane()
+        .uplink()
+        .await
+        .map_err(ControlError::from)?;
+    let uplink = api.control.uplink().zip(view);
+    Ok(Json(DaemonInfo {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         started_at: api.control.started().to_string(),
@@ -35,7 +43,29 @@ pub(super) async fn info(State(api): State<Api>) -> Json<DaemonInfo> {
         api_socket: api.socket.to_string(),
         state_dir: api.control.state_dir().display().to_string(),
         hints: api.control.hints().to_vec(),
-    })
+        uplink: uplink.map(|(configured, view)| uplink_info(configured, view)),
+    }))
+}
+
+fn uplink_info(configured: &DeviceUplink, view: UplinkView) -> UplinkInfo {
+    let addresses = view.addresses.into_iter().map(|(net, standing)| {
+        let standing = match standing {
+            Standing::Announcing(_) | Standing::Settled => "in use".to_owned(),
+            Standing::Taken(mac) => format!("taken by {mac}"),
+            Standing::Tentative(_) => "testing".to_owned(),
+        };
+        (net.to_string(), standing)
+    });
+    let counters = view.counters.into_iter();
+    UplinkInfo {
+        interface: configured.interface.clone(),
+        mac_address: view.mac.to_string(),
+        mtu: view.mtu,
+        gateways: configured.gateways.clone(),
+        addresses: addresses.collect(),
+        neighbours: view.neighbours,
+        counters: counters.map(|(name, count)| (name.to_owned(), count)).collect(),
+    }
 }
 
 pub(super) async fn create_sandbox(

@@ -11,9 +11,13 @@ use vswitch_wire::MacAddr;
 use super::network_flag::{self, NetworkFlag};
 use crate::model::LinkKind;
 
-pub use self::ports::{ContainerPort, PortArgs, PublishArgs, PublishFlag, UnpublishArgs};
+pub use self::{
+    ports::{ContainerPort, PortArgs, PublishArgs, PublishFlag, UnpublishArgs},
+    replay::ReplayArgs,
+};
 
 mod ports;
+mod replay;
 
 /// Networks for containers on a userspace switch.
 #[derive(Debug, Parser)]
@@ -85,6 +89,8 @@ pub enum Command {
     Stats(StatsArgs),
     /// Show the connections that containers have to the outside
     Flows(FlowsArgs),
+    /// Play a capture through the NAT engine and write what comes out; needs no daemon
+    Replay(ReplayArgs),
     /// Show all of it on a daemon of its own: two networks, three sandboxes, traffic, then remove everything
     Demo,
     /// Describe the daemon

@@ -145,6 +145,21 @@ fn print_info(out: &mut impl Write, info: &DaemonInfo) -> io::Result<()> {
     writeln!(out, "Privilege:        {privilege}")?;
     writeln!(out, "API socket:       {}", print::plain(&info.api_socket))?;
     writeln!(out, "State directory:  {}", print::plain(&info.state_dir))?;
+    if let Some(uplink) = &info.uplink {
+        let (interface, mac) = (print::plain(&uplink.interface), print::plain(&uplink.mac_address));
+        writeln!(
+            out,
+            "Uplink:           device {interface}, {mac}, MTU {}",
+            uplink.mtu
+        )?;
+        for (address, standing) in &uplink.addresses {
+            let (address, standing) = (print::plain(address), print::plain(standing));
+            writeln!(out, "Uplink address:   {address} ({standing})")?;
+        }
+        for gateway in &uplink.gateways {
+            writeln!(out, "Uplink gateway:   {gateway}")?;
+        }
+    }
     info.hints
         .iter()
         .try_for_each(|hint| writeln!(out, "Hint:             {}", print::plain(hint)))
@@ -164,6 +179,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::types::UplinkInfo;
 
     #[test]
     fn the_daemon_is_described_line_by_line() {
@@ -176,6 +192,15 @@ mod tests {
             api_socket: "unix:///run/user/1000/vswitch.sock".into(),
             state_dir: "/home/alice/.local/state/vswitch".into(),
             hints: vec!["do this".into(), "and that".into()],
+            uplink: Some(UplinkInfo {
+                interface: "eth1".into(),
+                mac_address: "02:42:c0:00:02:0a".into(),
+                mtu: 1500,
+                gateways: vec![[192, 0, 2, 1].into()],
+                addresses: vec![("192.0.2.10/24".into(), "in use".into())],
+                neighbours: 1,
+                counters: Default::default(),
+            }),
         };
         let mut out = Vec::new();
         print_info(&mut out, &info).expect("a vector takes everything");
@@ -188,6 +213,9 @@ mod tests {
              Privilege:        rootless\n\
              API socket:       unix:///run/user/1000/vswitch.sock\n\
              State directory:  /home/alice/.local/state/vswitch\n\
+             Uplink:           device eth1, 02:42:c0:00:02:0a, MTU 1500\n\
+             Uplink address:   192.0.2.10/24 (in use)\n\
+             Uplink gateway:   192.0.2.1\n\
              Hint:             do this\n\
              Hint:             and that\n"
         );

@@ -28,6 +28,7 @@ pub mod network_flag;
 pub mod port;
 pub mod print;
 pub mod progress;
+pub mod replay;
 pub mod sandbox;
 pub mod show;
 
@@ -97,6 +98,7 @@ fn perform(cli: Cli, out: &mut impl Write) -> Result<ExitCode, Failure> {
         Command::Port(args) => session()?.ask(async |client| port::port(client, &args, out).await)?,
         Command::Ps(args) => session()?.ask(async |client| list::ps(client, &args, out).await)?,
         Command::Publish(args) => session()?.ask(async |client| port::publish(client, args, out).await)?,
+        Command::Replay(args) => replay::replay(&args, out)?,
         Command::Run(args) => return sandbox::run(&session()?, args, out),
         Command::Show(args) => session()?.ask(async |client| show::show(client, &args, out).await)?,
         Command::Stats(args) => session()?.ask(async |client| show::stats(client, &args, out).await)?,

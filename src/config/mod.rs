@@ -15,7 +15,9 @@ use std::{
 
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{api::socket::DaemonSocket, control::SubnetPool, dataplane::PollMode, paths};
+use crate::{
+    api::socket::DaemonSocket, control::SubnetPool, dataplane::PollMode, paths, uplink::UplinkChoice,
+};
 
 /// A valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,6 +32,8 @@ pub struct Config {
     pub poll: PollMode,
     /// What is logged to standard error.
     pub log_level: LevelFilter,
+    /// By what networks leave that do not say so themselves.
+    pub uplink: UplinkChoice,
     /// Pools that networks without a subnet of their own are cut from; empty for the built-in ones.
     pub address_pools: Vec<SubnetPool>,
 }
@@ -82,6 +86,14 @@ impl TryFrom<RawConfig> for Config {
             ));
             LevelFilter::INFO
         });
+        let uplink = raw
+            .uplink
+            .as_deref()
+            .map_or(Ok(UplinkChoice::Sockets), str::parse);
+        let uplink = uplink.unwrap_or_else(|error| {
+            problems.push(format!("uplink: {error}"));
+            UplinkChoice::Sockets
+        });
         let pools = raw.default_address_pools.unwrap_or_default();
         let address_pools = pools.iter().enumerate().filter_map(|(index, pool)| {
             pool.validate()
@@ -97,6 +109,7 @@ impl TryFrom<RawConfig> for Config {
                 workers,
                 poll,
                 log_level,
+                uplink,
                 address_pools,
             })
         } else {
@@ -184,6 +197,7 @@ mod tests {
             workers = 3
             poll = "sleep"
             log-level = "debug"
+            uplink = "device=eth1,address=192.0.2.10/24"
             default-address-pools = [{ base = "10.8.0.0/14", size = 24 }]
             "#,
         );
@@ -196,6 +210,7 @@ mod tests {
                 workers: 3,
                 poll: PollMode::Sleep,
                 log_level: LevelFilter::DEBUG,
+                uplink: "device=eth1,address=192.0.2.10/24".parse().expect("valid"),
                 address_pools: vec![pool],
             }
         );
@@ -209,6 +224,7 @@ mod tests {
             state-dir = "here"
             workers = 0
             log-level = "loud"
+            uplink = "device=eth1"
             default-address-pools = [{ base = "10.8.0.0/14", size = 8 }, { base = "10.0.0.1/8", size = 16 }]
             "#,
         );
@@ -218,6 +234,7 @@ mod tests {
             "state-dir:",
             "workers:",
             "log-level:",
+            "uplink:",
             "default-address-pools[0]:",
         ];
         for field in fields.into_iter().chain(["default-address-pools[1]:"]) {

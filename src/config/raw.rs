@@ -27,6 +27,14 @@ pub struct RawConfig {
     /// error, warn, info, debug, trace or off [default: info]
     #[arg(short = 'l', long, env = "VSWITCH_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
+    /// By what networks leave: by sockets of the host, or by a device on which the daemon is a host of its own.
+    /// [default: sockets]
+    #[arg(
+        long,
+        env = "VSWITCH_UPLINK",
+        value_name = "sockets|device=IFACE,address=CIDR[,address=CIDR][,gateway=IP][,mac=MAC][,mtu=BYTES]"
+    )]
+    pub uplink: Option<String>,
     /// Pools for networks without a subnet of their own; in the file only.
     #[arg(skip)]
     pub default_address_pools: Option<Vec<RawPool>>,
@@ -42,6 +50,7 @@ impl RawConfig {
             workers: winner.workers.or(self.workers),
             poll: winner.poll.or(self.poll),
             log_level: winner.log_level.or(self.log_level),
+            uplink: winner.uplink.or(self.uplink),
             default_address_pools: winner.default_address_pools.or(self.default_address_pools),
         }
     }

@@ -7,7 +7,7 @@ use vswitch_wire::MacAddr;
 
 use super::error::ErrorClass;
 use crate::{
-    dataplane::{DataPlane, DataPlaneError, DeviceFate, EndpointSpec},
+    dataplane::{DataPlane, DataPlaneError, DeviceFate, EndpointSpec, Forwarding},
     io::{
         attach::{AttachClient, AttachError, AttachRequest, DefaultRoute, LinkConfig, SocketCounts},
         netns::{NetnsError, NetnsTarget},
@@ -30,12 +30,14 @@ pub trait Attacher: Send + Sync + 'static {
     /// Makes these default routes of the container the only ones.
     fn set_routes(&self, target: NetnsTarget, routes: Vec<DefaultRoute>) -> Pending<'_>;
 
-    /// Takes a mapping into service at an endpoint. When this fails, its listeners are closed.
+    /// Takes a mapping into service at an endpoint, and ports of the device uplink that lead there, too. When this fails,
+    /// its listeners are closed.
     fn publish(
         &self,
         at: (NetworkId, EndpointId),
         spec: MappingSpec,
         listeners: Vec<Listener>,
+        forwarding: Option<Forwarding>,
     ) -> Pending<'_>;
 
     /// Takes a mapping out of service; gives its listeners.
@@ -208,11 +210,12 @@ impl Attacher for TapAttacher {
 
     fn publish(
         &self,
-        (network, endpoint): (NetworkId, EndpointId),
+        at: (NetworkId, EndpointId),
         spec: MappingSpec,
         listeners: Vec<Listener>,
+        forwarding: Option<Forwarding>,
     ) -> Pending<'_> {
-        Box::pin(async move { Ok(self.plane.publish(network, endpoint, spec, listeners).await?) })
+        Box::pin(async move { Ok(self.plane.publish(at, spec, listeners, forwarding).await?) })
     }
 
     fn unpublish(

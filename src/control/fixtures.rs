@@ -17,7 +17,7 @@ use super::{
     SubnetPool, store::Change,
 };
 use crate::{
-    dataplane::{DataPlane, DataPlaneError, EndpointSpec, PollMode},
+    dataplane::{DataPlane, DataPlaneError, EndpointSpec, Forwarding, PollMode},
     io::{
         attach::{AttachError, DefaultRoute, LinkConfig, SocketCounts},
         netns::NetnsTarget,
@@ -215,6 +215,7 @@ impl Attacher for FakeAttacher {
         (network, _): (NetworkId, EndpointId),
         spec: MappingSpec,
         listeners: Vec<Listener>,
+        forwarding: Option<Forwarding>,
     ) -> Pending<'_> {
         let backend = &spec.backend;
         let routed = match (backend.routed_v4, backend.routed_v6) {
@@ -226,7 +227,16 @@ impl Attacher for FakeAttacher {
         let address = backend.v4.map(IpAddr::from).or(backend.v6.map(IpAddr::from));
         let address = address.map_or_else(String::new, |address| address.to_string());
         let (id, count) = (spec.id.0, listeners.len());
-        let done = self.record(format!("publish {id} of {count} to {address} routed {routed}"));
+        let forwarded = forwarding.map_or_else(String::new, |forwarding| {
+            let Forwarding {
+                external,
+                ports,
+                container_port,
+            } = forwarding;
+            format!(", forward {external:?} {ports:?} to {container_port}")
+        });
+        let line = format!("publish {id} of {count} to {address} routed {routed}{forwarded}");
+        let done = self.record(line);
         if let Some(sockets) = &spec.backend.sockets {
             let mut fake = self.lock();
             fake.log.push("with sockets".into());
@@ -343,6 +353,7 @@ pub(crate) fn config(directory: &Path, attacher: FakeAttacher) -> ControlConfig 
         attacher: Arc::new(attacher),
         inherited: InheritedSockets::default(),
         hints: vec!["something is missing".into()],
+        uplink: None,
     }
 }
 

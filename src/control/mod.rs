@@ -47,6 +47,7 @@ use crate::{
     api::types::Event,
     dataplane::{DataPlane, DataPlaneEvent},
     model::{NetworkId, SandboxId, Timestamp},
+    uplink::DeviceUplink,
 };
 
 mod attacher;
@@ -73,6 +74,7 @@ mod state;
 mod store;
 mod supply;
 mod unpublish;
+mod uplink;
 
 /// The control plane; clones are handles to the same one.
 #[derive(Clone)]
@@ -98,6 +100,8 @@ pub struct ControlConfig {
     pub inherited: InheritedSockets,
     /// What the host lacks, and what to do about it.
     pub hints: Vec<String>,
+    /// The device by which networks leave, which the packet loops have already; `None` if by host sockets.
+    pub uplink: Option<DeviceUplink>,
 }
 
 /// What becomes of living sandboxes when the daemon ends.
@@ -133,6 +137,11 @@ impl Control {
     /// What the host lacks, and what to do about it.
     pub fn hints(&self) -> &[String] {
         &self.shared.hints
+    }
+
+    /// The device by which networks leave, if it is not by host sockets.
+    pub fn uplink(&self) -> Option<&DeviceUplink> {
+        self.shared.uplink.as_ref()
     }
 
     /// Identity of the stored state.
@@ -205,6 +214,7 @@ struct Shared {
     events: Events,
     pools: Vec<SubnetPool>,
     hints: Vec<String>,
+    uplink: Option<DeviceUplink>,
     avoided: fn() -> Vec<IpNet>,
     host_id: String,
     state_dir: PathBuf,

@@ -23,7 +23,7 @@ use crate::{
     model::{Driver, Network, NetworkId, NetworkSettings, Origin, Subnet, Timestamp},
 };
 
-pub(super) use self::options::{DEFAULT_MTU, DEFAULT_PREFIX, MTU};
+pub(super) use self::options::{DEFAULT_MTU, DEFAULT_PREFIX, MTU, SOURCE, UPLINK};
 
 mod options;
 

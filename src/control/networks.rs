@@ -7,14 +7,16 @@ use super::{
     endpoints::Addresses,
     error::ErrorClass,
     filters::FilterError,
-    network_plan::{NetworkPlan, Pools},
+    network_plan::{NetworkPlan, Pools, SOURCE, UPLINK},
     pools::SubnetPool,
     store::Change,
+    uplink::{InvalidWay, way},
 };
 use crate::{
     api::types::NetworkCreate,
-    dataplane::{NetworkSpec, Uplink},
+    dataplane::{NetworkSpec, Uplink, Way},
     model::{Network, NetworkId, OutboundSettings, Timestamp},
+    uplink::DeviceUplink,
 };
 
 /// A network that was created.
@@ -118,8 +120,12 @@ impl Control {
         };
         let network = plan.build(&used, &avoided, pools)?;
         let id = network.id;
+        let spec = spec(&network, self.uplink()).map_err(|error| match error {
+            InvalidWay::NoDevice => refusal(UPLINK, "device", &error),
+            InvalidWay::Source { address, .. } => refusal(SOURCE, &address.to_string(), &error),
+        })?;
         self.commit(vec![Change::PutNetwork(network.clone())]).await?;
-        if let Err(error) = self.shared.plane.add_network(spec(&network)).await {
+        if let Err(error) = self.shared.plane.add_network(spec).await {
             if let Err(stored) = self.commit(vec![Change::RemoveNetwork(id)]).await {
                 // The next start makes its switch.
                 tracing::error!(error = %stored, "cannot take back a stored network");
@@ -190,7 +196,23 @@ impl PruneError {
 }
 
 /// What the data plane must know.
-pub(super) fn spec(network: &Network) -> NetworkSpec {
+///
+/// # Errors
+///
+/// Its packets cannot leave as it says.
+pub(super) fn spec(network: &Network, uplink: Option<&DeviceUplink>) -> Result<NetworkSpec, InvalidWay> {
+    let leaving = match network.internal {
+        true => None,
+        false => Some(leaving(&network.settings.outbound, uplink)?),
+    };
+    Ok(NetworkSpec {
+        uplink: leaving,
+        ..isolated(network)
+    })
+}
+
+/// The same without a way out.
+pub(super) fn isolated(network: &Network) -> NetworkSpec {
     NetworkSpec {
         id: network.id,
         name: network.name.clone(),
@@ -198,22 +220,39 @@ pub(super) fn spec(network: &Network) -> NetworkSpec {
         gateways: network.gateways(),
         mtu: network.settings.mtu,
         inter_container: network.settings.inter_container,
-        uplink: (!network.internal).then(|| uplink(&network.settings.outbound)),
+        uplink: None,
     }
 }
 
-fn uplink(settings: &OutboundSettings) -> Uplink {
-    Uplink {
+fn leaving(settings: &OutboundSettings, uplink: Option<&DeviceUplink>) -> Result<Uplink, InvalidWay> {
+    let way = way(settings, uplink)?;
+    Ok(Uplink {
         policy: Policy {
             host_loopback: settings.host_loopback,
             metadata: settings.metadata,
             denied: settings.denied,
         },
-        source: Source {
-            v4: settings.ipv4,
-            v6: settings.ipv6,
-            interface: settings.interface.clone(),
+        source: match way {
+            // The addresses are the uplink's, and no socket of the host can have them.
+            Way::Device { .. } => Source {
+                interface: settings.interface.clone(),
+                ..Source::default()
+            },
+            Way::Sockets => Source {
+                v4: settings.ipv4,
+                v6: settings.ipv6,
+                interface: settings.interface.clone(),
+            },
         },
+        way,
+    })
+}
+
+fn refusal(label: &str, value: &str, error: &InvalidWay) -> ControlError {
+    ControlError::DriverOption {
+        label: label.to_owned(),
+        value: value.to_owned(),
+        why: error.to_string(),
     }
 }
 
@@ -228,7 +267,7 @@ mod tests {
     fn r_lim_6_an_internal_network_has_no_uplink() {
         let (mut network, ..) = fixtures::objects();
         assert_eq!(
-            spec(&network).uplink,
+            spec(&network, None).expect("sockets").uplink,
             Some(Uplink::default()),
             "loopback and metadata are closed"
         );
@@ -239,7 +278,10 @@ mod tests {
             interface: Some("wan0".into()),
             ..OutboundSettings::default()
         };
-        let uplink = spec(&network).uplink.expect("it is not internal");
+        let uplink = spec(&network, None)
+            .expect("sockets")
+            .uplink
+            .expect("it is not internal");
         let policy = Policy {
             host_loopback: false,
             metadata: true,
@@ -255,6 +297,6 @@ mod tests {
             (Some([192, 0, 2, 1].into()), None, Some("wan0"))
         );
         network.internal = true;
-        assert_eq!(spec(&network).uplink, None);
+        assert_eq!(spec(&network, None).expect("nothing to check").uplink, None);
     }
 }

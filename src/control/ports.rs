@@ -33,6 +33,8 @@ pub(super) struct HostPorts {
     /// The ephemeral port that was given last, by [`Transport`].
     last: HashMap<Transport, u16>,
     inherited: InheritedSockets,
+    /// Addresses of the device uplink, where ports are held without sockets.
+    external: Vec<IpAddr>,
 }
 
 /// A mapping whose ports are bound.
@@ -43,10 +45,12 @@ pub(super) struct Taken {
 }
 
 impl HostPorts {
-    /// Nothing is held; `inherited` are bound already.
-    pub(super) fn new(inherited: InheritedSockets) -> Self {
+    /// Nothing is held; `inherited` are bound already, and `external` are no addresses of the host's but the device
+    /// uplink's.
+    pub(super) fn new(inherited: InheritedSockets, external: Vec<IpAddr>) -> Self {
         Self {
             inherited,
+            external,
             ..Self::default()
         }
     }
@@ -225,6 +229,9 @@ impl HostPorts {
     /// Binds a port, or takes what is bound there already.
     fn bind(&self, wanted: Wanted, port: u16, into: &mut Vec<Listener>) -> io::Result<()> {
         let (any_v4, any_v6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+        if self.external.contains(&wanted.place.shown()) {
+            return Ok(());
+        }
         match wanted.place {
             Place::V4(ip) => {
                 into.push(self.bind_one(wanted, SocketAddr::new(ip.into(), port), Versions::One)?)

@@ -14,9 +14,11 @@ use super::{
     ports::{HostPorts, PortError, Taken, check, check_limit},
     publications::{Home, Publication, addresses, why_dormant},
     store::Change,
+    uplink,
 };
 use crate::{
     api::types::PortsPublished,
+    dataplane::Forwarding,
     model::{PortMapping, PortRequest, Sandbox, SandboxId},
 };
 
@@ -333,13 +335,27 @@ impl Control {
         home: &Home,
         publication: &mut Publication,
         listeners: Vec<Listener>,
-    ) -> Result<(), AttachFailure> {
+    ) -> Result<(), PublishFailure> {
+        let forwarding = self.forwarding(home, &publication.mapping)?;
         let sockets = self.sockets(writer, sandbox, home, &publication.mapping).await;
         let spec = home.spec(publication.id, &publication.mapping, sockets);
         let addresses = addresses(&listeners);
-        self.shared.attacher.publish(home.at(), spec, listeners).await?;
+        let published = self
+            .shared
+            .attacher
+            .publish(home.at(), spec, listeners, forwarding);
+        published.await?;
         (publication.at, publication.addresses) = (Some(home.at()), addresses);
         Ok(())
+    }
+
+    /// Which ports of the device uplink a mapping is.
+    fn forwarding(&self, home: &Home, mapping: &PortMapping) -> Result<Option<Forwarding>, PortError> {
+        let way = self.read(|state| {
+            let network = state.networks.get(&home.network)?;
+            uplink::way(&network.settings.outbound, self.uplink()).ok()
+        });
+        uplink::forwarding(mapping, &way.unwrap_or_default(), self.uplink())
     }
 
     /// Takes a mapping out of service; gives its listeners, none if they are closed already.

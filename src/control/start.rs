@@ -14,13 +14,14 @@ use super::{
     endpoints::{Addresses, Container, device, target},
     events::Events,
     network_plan::{DEFAULT_MTU, DEFAULT_PREFIX, MTU, NetworkPlan},
-    networks::spec,
+    networks::{isolated, spec},
     ports::HostPorts,
     routes::default_routes,
     sandboxes::is_alive,
 };
 use crate::{
     api::types::NetworkCreate,
+    dataplane::NetworkSpec,
     io::netns::boot_id,
     model::{
         Driver, Endpoint, LinkKind, Network, NetworkId, NetworkSettings, OutboundSettings, Sandbox, Timestamp,
@@ -48,6 +49,7 @@ impl Control {
             events: Events::new(),
             pools: config.pools,
             hints: config.hints,
+            uplink: config.uplink,
             avoided: config.avoided,
             host_id,
             state_dir: config.state_dir,
@@ -58,7 +60,9 @@ impl Control {
             shared: Arc::new(shared),
         };
         let mut writer = control.writer().await?;
-        writer.ports = Arc::new(std::sync::Mutex::new(HostPorts::new(config.inherited)));
+        let external = control.uplink().map(|uplink| &uplink.addresses);
+        let external = external.into_iter().flatten().map(|net| net.addr()).collect();
+        writer.ports = Arc::new(std::sync::Mutex::new(HostPorts::new(config.inherited, external)));
         control.restore(&mut writer, contents).await?;
         control.predefine(&mut writer).await?;
         drop(writer);
@@ -138,7 +142,15 @@ impl Control {
     async fn restore(&self, writer: &mut Writer, contents: Contents) -> Result<(), ControlError> {
         for network in contents.networks {
             if network.driver == Driver::Bridge {
-                self.shared.plane.add_network(spec(&network)).await?;
+                let spec = spec(&network, self.uplink()).unwrap_or_else(|error| {
+                    // What leaves by another way than it was told to would surprise more than what does not leave.
+                    tracing::error!(network = network.name, %error, "has no way out until then");
+                    NetworkSpec {
+                        uplink: None,
+                        ..isolated(&network)
+                    }
+                });
+                self.shared.plane.add_network(spec).await?;
             }
             writer.addresses.insert(network.id, Addresses::of(&network));
             self.state().networks.insert(network.id, network);

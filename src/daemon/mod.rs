@@ -8,6 +8,7 @@ mod descriptors;
 mod inherited;
 mod notify;
 mod ping;
+mod uplink;
 
 use std::{
     ffi::OsString,
@@ -37,6 +38,7 @@ use crate::{
     dns::{RESOLV_CONF, ResolverWatch},
     io::attach::AttachClient,
     paths,
+    uplink::UplinkChoice,
 };
 
 /// Name of the hidden subcommand by which `vswitch demo` runs the daemon from its own program file.
@@ -153,6 +155,13 @@ async fn serve_until(
     let (listener, _socket_file) = config.socket.listen()?;
     let (dataplane, reports) =
         DataPlane::start(config.workers, config.poll, descriptors).context("start the packet loops")?;
+    let uplink = match config.uplink {
+        UplinkChoice::Device(device) => {
+            uplink::open(&device, &dataplane).await?;
+            Some(device)
+        }
+        UplinkChoice::Sockets => None,
+    };
     let hints: Vec<String> = ping::hint().into_iter().collect();
     for hint in &hints {
         tracing::warn!("{hint}");
@@ -172,8 +181,10 @@ async fn serve_until(
         attacher,
         inherited: InheritedSockets::new(inherited),
         hints,
+        uplink,
     })
     .await?;
+    uplink::settle(control.dataplane()).await?;
     let resolvers = ResolverWatch::start(&control, Path::new(RESOLV_CONF));
     tracing::info!(socket = %config.socket, workers = config.workers, "ready");
     notify::send("READY=1");

@@ -210,7 +210,7 @@ pub(super) const TAG: usize = 4;
 pub(super) const ADDRESSES: usize = 12;
 
 /// What a port must be able to do to take the frame as it is.
-fn needs(frame: &[u8], offload: &Offload) -> Abilities {
+pub(crate) fn needs(frame: &[u8], offload: &Offload) -> Abilities {
     if offload.is_none() {
         return Abilities::EMPTY;
     }

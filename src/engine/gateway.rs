@@ -180,6 +180,20 @@ impl Gateway {
         self.report(now, ingress, (frame, offload), (refusal, address), reply)
     }
 
+    /// Answers a packet to whatever address it has, as that address; or says why nobody takes it.
+    pub(super) fn answer_as_another(&self, frame: &[u8], reply: &mut Vec<u8>) -> Option<Result<(), Refusal>> {
+        let (ethernet, bytes) = EthernetHeader::parse(frame).ok()?;
+        let stations = Stations {
+            src: self.mac,
+            dst: ethernet.src,
+        };
+        match ethernet.ethertype {
+            EtherType::IPV4 => icmp::answer_v4(stations, &Ipv4Packet::parse(bytes).ok()?, reply),
+            EtherType::IPV6 => icmp::answer_v6(stations, &Ipv6Packet::parse(bytes).ok()?, reply),
+            _ => None,
+        }
+    }
+
     /// The address that an error about a packet comes from: RFC 4443 §2.2 (a), and Linux for both families,
     /// have the one that the packet was sent to, if it is ours.
     fn reporter(&self, src: IpAddr, dst: IpAddr) -> Option<IpAddr> {

@@ -14,7 +14,7 @@ use vswitch_wire::{
 
 /// What the gateway makes of a packet for one of its own addresses: an echo reply in `reply` (`Ok`), or
 /// the reason why nobody takes it.
-pub(super) fn answer_v4(
+pub(crate) fn answer_v4(
     stations: Stations,
     packet: &Ipv4Packet<'_>,
     reply: &mut Vec<u8>,
@@ -49,7 +49,7 @@ pub(super) fn answer_v4(
 }
 
 /// As [`answer_v4`], for IPv6.
-pub(super) fn answer_v6(
+pub(crate) fn answer_v6(
     stations: Stations,
     packet: &Ipv6Packet<'_>,
     reply: &mut Vec<u8>,
@@ -92,7 +92,7 @@ fn echo(message: &[u8], out: &mut [u8], turn: impl FnOnce(&mut [u8]) -> bool) ->
 }
 
 /// Makes a neighbour advertisement from its own target.
-pub(super) fn advertise(
+pub(crate) fn advertise(
     advertisement: &NeighborAdvertisement,
     dst_mac: MacAddr,
     dst: Ipv6Addr,
@@ -115,4 +115,4 @@ pub(super) fn advertise(
 }
 
 /// `ff02::1` (RFC 4291 §2.7.1).
-pub(super) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+pub(crate) const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);

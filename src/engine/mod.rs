@@ -16,7 +16,7 @@
 mod announce;
 mod deliver;
 mod gateway;
-mod icmp;
+pub(crate) mod icmp;
 mod listing;
 
 use std::{sync::Arc, time::Instant};
@@ -35,6 +35,7 @@ use crate::{
     model::EndpointId,
 };
 use announce::Announcements;
+pub(crate) use deliver::needs;
 use deliver::{ADDRESSES, TAG};
 use gateway::{Gateway, Outcome};
 
@@ -199,13 +200,7 @@ impl Engine {
             self.switch.count_ingress_refusal(ingress, len, DropReason::Runt);
             return None;
         };
-        let offload = VnetHeader::ref_from_bytes(header).ok().and_then(|header| {
-            let offload = header.validate(frame).or_else(|_| {
-                let completed = header.complete_inner(frame);
-                completed.map(|()| Offload::NONE)
-            });
-            offload.ok()
-        });
+        let offload = offload(header, frame);
         let Some(offload) = offload else {
             self.switch
                 .count_ingress_refusal(ingress, frame.len(), DropReason::Offload);
@@ -247,6 +242,26 @@ impl Engine {
             self.switch_frame(now, self.gateway_port, &mut reply, Offload::NONE, out);
         }
         self.reply = reply;
+    }
+
+    /// Answers a packet for an address that is ours without being the gateway's: an echo request by its reply, anything
+    /// else by an ICMP error.
+    pub fn answer(
+        &mut self,
+        now: Instant,
+        ingress: PortId,
+        (frame, offload): (&mut [u8], Offload),
+        out: &mut impl Transmit,
+    ) {
+        let mut reply = std::mem::take(&mut self.reply);
+        let answer = self.gateway.answer_as_another(frame, &mut reply);
+        if let Some(Ok(())) = answer {
+            self.switch_frame(now, self.gateway_port, &mut reply, Offload::NONE, out);
+        }
+        self.reply = reply;
+        if let Some(Err(refusal)) = answer {
+            self.refuse(now, ingress, (frame, offload), refusal, out);
+        }
     }
 
     /// The time by which [`Engine::handle_timeout`] should be called; `None` if nothing is pending.
@@ -322,6 +337,17 @@ impl Engine {
         }
         self.links[index] = link;
     }
+}
+
+/// What the vnet header in front of a frame says, if that can be true.
+#[inline]
+pub(crate) fn offload(header: &[u8], frame: &mut [u8]) -> Option<Offload> {
+    let header = VnetHeader::ref_from_bytes(header).ok()?;
+    let offload = header.validate(frame).or_else(|_| {
+        let completed = header.complete_inner(frame);
+        completed.map(|()| Offload::NONE)
+    });
+    offload.ok()
 }
 
 /// The frame as the gateway gets it, in place: every other egress has had it. The gateway's port carries

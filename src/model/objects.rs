@@ -205,6 +205,46 @@ pub struct OutboundSettings {
     pub ipv6: Option<Ipv6Addr>,
     /// The host's device that connections leave by; the routing table's choice when missing.
     pub interface: Option<String>,
+    /// By what packets leave; the daemon's choice when missing.
+    pub uplink: Option<UplinkKind>,
+    /// What becomes of IPv4 packets that leave by the device uplink.
+    pub gateway_mode_v4: GatewayMode,
+    /// What becomes of IPv6 packets that leave by the device uplink.
+    pub gateway_mode_v6: GatewayMode,
+    /// Whether what begins outside may reach containers whose packets are routed.
+    pub inbound: Inbound,
+}
+
+/// By what packets leave a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UplinkKind {
+    /// The device uplink.
+    Device,
+    /// Sockets of the host.
+    Sockets,
+}
+
+/// What becomes of packets that leave by the device uplink; the words are Docker's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayMode {
+    /// They get an address of the uplink.
+    #[default]
+    Nat,
+    /// They keep their own.
+    Routed,
+}
+
+/// Whether what begins outside may reach containers whose packets are routed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Inbound {
+    /// Only answers, and clients of published ports.
+    #[default]
+    Closed,
+    /// Everybody.
+    Open,
 }
 
 /// How [`Denial`] is stored.

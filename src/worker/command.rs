@@ -7,9 +7,12 @@ use tokio::sync::oneshot;
 use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, MappingView, Routing};
 
 use crate::{
-    dataplane::{DataPlaneError, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
-    io::device::Device,
+    dataplane::{
+        DataPlaneError, EndpointSpec, FdbRow, FlowRow, Forwarding, NetworkSpec, PortRow, UplinkView,
+    },
+    io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
+    uplink::DeviceUplink,
 };
 
 /// Where the answer to a command goes.
@@ -25,6 +28,12 @@ pub(crate) enum Command {
     },
     AddNetwork {
         spec: NetworkSpec,
+        reply: Reply<()>,
+    },
+    AddUplink {
+        uplink: DeviceUplink,
+        mtu: u16,
+        socket: PacketSocket,
         reply: Reply<()>,
     },
     Fdb {
@@ -47,6 +56,7 @@ pub(crate) enum Command {
         at: (NetworkId, EndpointId),
         spec: MappingSpec,
         listeners: Vec<Listener>,
+        forwarding: Option<Forwarding>,
         reply: Reply<()>,
     },
     /// Answers with the device, so that closing it (which waits for the kernel) is not the packet
@@ -87,5 +97,8 @@ pub(crate) enum Command {
         mapping: MappingId,
         connections: Connections,
         reply: Reply<Vec<Listener>>,
+    },
+    Uplink {
+        reply: Reply<Option<UplinkView>>,
     },
 }

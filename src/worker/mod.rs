@@ -13,6 +13,8 @@ mod command;
 mod network;
 mod ports;
 mod reactor;
+mod shortcut;
+mod uplink;
 mod wait;
 
 pub(crate) use command::{Command, Reply};

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, hash_map::RandomState},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::Instant,
 };
@@ -10,20 +10,22 @@ use std::{
 use ipnet::IpNet;
 use mio::{Poll, Registry, Token};
 use vswitch_proxy::{
-    Delivery, Link, Relay, Scratch, SocketId,
+    Delivery, Hop, Link, Outbound, Relay, Scratch, SocketId,
     config::{Descriptors, Limits, RelayConfig, Timeouts},
     publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
     relay::Readiness,
 };
 use vswitch_switch::PortId;
-use vswitch_wire::{Offload, Refusal};
+use vswitch_wire::{EthernetHeader, MacAddr, Offload, Refusal};
+use zerocopy::IntoBytes;
 
-use super::ports::Devices;
+use super::{ports::Devices, shortcut::Shortcut};
 use crate::{
-    dataplane::{DataPlaneError, FlowRow, NetworkSpec, PortRow},
+    dataplane::{DataPlaneError, EndpointSpec, FlowRow, NetworkSpec, PortRow, Way},
     engine::Engine,
     log::RateLimit,
     model::EndpointId,
+    uplink::destination,
 };
 
 /// One network's whole data path.
@@ -32,11 +34,37 @@ pub(super) struct Network {
     pub(super) engine: Engine,
     pub(super) devices: Devices,
     pub(super) ports: HashMap<EndpointId, PortId>,
-    /// The way out; `None` on internal networks.
+    /// Where the endpoints' addresses are. A table of our own making, which only attaching changes; hosts outside choose
+    /// what is looked up, so the hash is keyed.
+    stations: HashMap<IpAddr, (PortId, MacAddr), foldhash::fast::RandomState>,
+    /// The way out, or what remains of it beside the device uplink; `None` on internal networks.
     relay: Option<Relay>,
+    leaves_by_device: bool,
     /// Shortages of the relay that were told already.
     told: u64,
     shortages: RateLimit,
+}
+
+/// A packet that leaves by another way than the relay: the last bytes of the read that it came by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaving {
+    /// By which.
+    pub(super) by: Exit,
+    /// Whether it was for the gateway itself.
+    pub(super) hop: Hop,
+    /// Bytes of its frame.
+    pub(super) len: usize,
+    /// What the container's kernel left undone.
+    pub(super) offload: Offload,
+}
+
+/// A way that packets leave by beside the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// The device uplink.
+    Device,
+    /// Perhaps to another container of this worker.
+    Inside,
 }
 
 /// What a network uses of its worker.
@@ -80,22 +108,101 @@ impl Network {
             engine,
             devices: Devices::default(),
             ports: HashMap::new(),
+            stations: HashMap::default(),
             relay: config.map(|config| Relay::new(now, config, RandomState::new())),
             told: 0,
             shortages: RateLimit::per_second(1),
+            leaves_by_device: matches!(&spec.uplink, Some(uplink) if uplink.way != Way::Sockets),
             spec,
         })
     }
 
-    /// Takes one read from the device behind `port`.
-    pub(super) fn handle_frame(&mut self, port: PortId, read: &mut [u8], around: &mut Around<'_>) {
+    /// Takes one read from the device behind `port`. What leaves by another way than the relay is given back.
+    pub(super) fn handle_frame(
+        &mut self,
+        port: PortId,
+        read: &mut [u8],
+        shortcut: &Shortcut,
+        around: &mut Around<'_>,
+    ) -> Option<Leaving> {
         let outbound = self
             .engine
-            .handle_frame(around.now, port, read, &mut self.devices);
-        if let (Some(outbound), Some(relay)) = (outbound, &mut self.relay) {
-            let mut gate = Gate::new(&mut self.engine, &mut self.devices, around);
-            relay.handle_packet(around.now, outbound, around.scratch, &mut gate);
+            .handle_frame(around.now, port, read, &mut self.devices)?;
+        let relay = self.relay.as_mut()?;
+        let packet = outbound.frame.get(EthernetHeader::LEN..)?;
+        let by = if self.leaves_by_device {
+            let is_relayed = outbound.hop == Hop::Gateway || relay.knows(around.now, port.0, packet);
+            (!is_relayed).then_some(Exit::Device)
+        } else {
+            let is_wanted = shortcut.wants(around.now, around.slot, packet);
+            is_wanted.then_some(Exit::Inside)
+        };
+        if let Some(by) = by {
+            return Some(Leaving {
+                by,
+                hop: outbound.hop,
+                len: outbound.frame.len(),
+                offload: outbound.offload,
+            });
         }
+        let mut gate = Gate::new(&mut self.engine, &mut self.devices, around);
+        relay.handle_packet(around.now, outbound, around.scratch, &mut gate);
+        None
+    }
+
+    /// Gives a packet to the relay after all.
+    pub(super) fn relay_packet(
+        &mut self,
+        port: PortId,
+        read: &mut [u8],
+        leaving: Leaving,
+        around: &mut Around<'_>,
+    ) {
+        let begin = read.len().saturating_sub(leaving.len);
+        let outbound = Outbound {
+            endpoint: port.0,
+            frame: &mut read[begin..],
+            offload: leaving.offload,
+            hop: leaving.hop,
+        };
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.handle_packet(now, outbound, scratch, gate);
+        });
+    }
+
+    /// Notes where an endpoint's addresses are.
+    pub(super) fn enter_station(&mut self, port: PortId, spec: &EndpointSpec) {
+        let addresses = spec.addresses.iter().copied();
+        self.stations
+            .extend(addresses.map(|address| (address, (port, spec.mac))));
+    }
+
+    /// Forgets the addresses of the endpoint behind a port; what they were.
+    pub(super) fn forget_station(&mut self, port: PortId) -> Vec<IpAddr> {
+        let gone = self.stations.extract_if(|_, (at, _)| *at == port);
+        gone.map(|(address, _)| address).collect()
+    }
+
+    /// Brings an IP packet to the endpoint that it is addressed to; false if there is none. It is in `frame`, behind room
+    /// for an Ethernet header; `offload` counts from the frame's first byte.
+    pub(super) fn deliver(&mut self, now: Instant, frame: &mut [u8], offload: Offload) -> bool {
+        let Some((dst, ethertype)) = destination(frame) else {
+            return false;
+        };
+        let Some(&(_, mac)) = self.stations.get(&dst) else {
+            return false;
+        };
+        let header = EthernetHeader {
+            dst: mac,
+            src: self.spec.gateway_mac,
+            ethertype,
+        };
+        frame[..EthernetHeader::LEN].copy_from_slice(header.as_bytes());
+        // What does not fit is counted at the port.
+        let _ = self
+            .engine
+            .send_from_gateway(now, frame, offload, &mut self.devices);
+        true
     }
 
     /// Sends what is due at the end of a batch of frames.

@@ -1,5 +1,8 @@
 //! The worker's event loop.
 
+mod commands;
+mod tokens;
+
 use std::{
     collections::VecDeque,
     io,
@@ -10,30 +13,22 @@ use std::{
 
 use crossbeam::channel::{Receiver, TryRecvError};
 use ipnet::IpNet;
-use mio::{Events, Interest, Poll, Registry, Token, Waker, event::Event, unix::SourceFd};
-use std::os::fd::{AsFd, AsRawFd};
+use mio::{Events, Poll, Token, Waker, event::Event};
 use tokio::sync::mpsc::UnboundedSender;
-use vswitch_proxy::{
-    Relay, Scratch,
-    config::Descriptors,
-    publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
-    relay::Readiness,
-};
+use vswitch_proxy::{Scratch, config::Descriptors, publish::PublishedPorts, relay::Readiness};
 use vswitch_switch::PortId;
 use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode, Shared,
-    network::{Around, Network, SocketToken},
-    ports::{Attached, Received},
+    network::{Around, Exit, Leaving, Network, SocketToken},
+    ports::Received,
+    shortcut::{Shortcut, Taken},
+    uplink::Uplink,
     wait::Wait,
 };
-use crate::{
-    dataplane::{DataPlaneError, DataPlaneEvent, EndpointSpec, FdbRow, FlowRow, NetworkSpec, PortRow},
-    io::device::Device,
-    log::RateLimit,
-    model::{EndpointId, NetworkId},
-};
+use crate::{dataplane::DataPlaneEvent, log::RateLimit};
+use tokens::{Owner, Tokens};
 
 /// One worker's whole state.
 pub(super) struct Reactor {
@@ -42,6 +37,10 @@ pub(super) struct Reactor {
     events: UnboundedSender<DataPlaneEvent>,
     /// By slot; a slot that a network has left is used again.
     networks: Vec<Option<Network>>,
+    /// By what networks leave that do not leave by host sockets.
+    uplink: Option<Uplink>,
+    /// The way from containers to published ports of others here.
+    shortcut: Shortcut,
     tokens: Tokens,
     /// Ports that may have frames, each once, in the order in which they get their next budget.
     ready: VecDeque<Token>,
@@ -82,6 +81,8 @@ impl Reactor {
             commands,
             events,
             networks: Vec::new(),
+            uplink: None,
+            shortcut: Shortcut::new(Instant::now()),
             tokens: Tokens::default(),
             ready: VecDeque::new(),
             deadline: None,
@@ -154,265 +155,6 @@ impl Reactor {
         }
     }
 
-    fn apply(&mut self, now: Instant, command: Command) {
-        // A reply that nobody waits for any more is no error of ours.
-        match command {
-            Command::AddEndpoint { spec, device, reply } => {
-                let _ = reply.send(self.add_endpoint(now, spec, device));
-            }
-            Command::AddNetwork { spec, reply } => {
-                let _ = reply.send(self.add_network(now, spec));
-            }
-            Command::Fdb { network, reply } => {
-                let _ = reply.send(Ok(self.fdb(now, network)));
-            }
-            Command::Flows { network, reply } => {
-                let _ = reply.send(Ok(self.flows(now, network)));
-            }
-            Command::Ports { network, reply } => {
-                let _ = reply.send(Ok(self.ports(network)));
-            }
-            Command::Mappings { network, reply } => {
-                let _ = reply.send(Ok(self.mappings(network)));
-            }
-            Command::Publish {
-                at,
-                spec,
-                listeners,
-                reply,
-            } => {
-                let _ = reply.send(self.publish(now, at, spec, listeners));
-            }
-            Command::RemoveEndpoint {
-                network,
-                endpoint,
-                reply,
-            } => {
-                let _ = reply.send(self.remove_endpoint(now, network, endpoint));
-            }
-            Command::RemoveNetwork { id, reply } => {
-                let _ = reply.send(self.remove_network(now, id));
-            }
-            Command::Reroute {
-                network,
-                mapping,
-                routing,
-                reply,
-            } => {
-                let _ = reply
-                    .send(self.change_mapping(network, mapping, |relay| relay.reroute(mapping, routing)));
-            }
-            Command::SetNeighbours { prefixes } => {
-                for network in self.networks.iter_mut().flatten() {
-                    network.engine.set_neighbours(prefixes.clone());
-                }
-                self.neighbours = prefixes;
-            }
-            Command::SetResolvers { resolvers } => {
-                for network in self.networks.iter_mut().flatten() {
-                    network.set_resolvers(resolvers.clone());
-                }
-                self.resolvers = resolvers;
-            }
-            Command::Split {
-                network,
-                mapping,
-                part: (ports, apart),
-                reply,
-            } => {
-                let split = |relay: &mut Relay| relay.split(mapping, ports, apart);
-                let _ = reply.send(self.change_mapping(network, mapping, split));
-            }
-            Command::Stop => {}
-            Command::Unpublish {
-                network,
-                mapping,
-                connections,
-                reply,
-            } => {
-                let _ = reply.send(self.unpublish(now, network, mapping, connections));
-            }
-        }
-    }
-
-    fn add_network(&mut self, now: Instant, spec: NetworkSpec) -> Result<(), DataPlaneError> {
-        if self.slot(spec.id).is_ok() {
-            return Err(DataPlaneError::NetworkExists(spec.id));
-        }
-        let mut network = Network::new(now, spec, &self.descriptors, &self.published)?;
-        network.engine.set_neighbours(self.neighbours.clone());
-        network.set_resolvers(self.resolvers.clone());
-        match self.networks.iter_mut().find(|slot| slot.is_none()) {
-            Some(slot) => *slot = Some(network),
-            None => self.networks.push(Some(network)),
-        }
-        Ok(())
-    }
-
-    fn remove_network(&mut self, now: Instant, id: NetworkId) -> Result<Vec<Device>, DataPlaneError> {
-        let slot = self.slot(id)?;
-        let mut network = self.networks[slot]
-            .take()
-            .ok_or(DataPlaneError::UnknownNetwork(id))?;
-        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-        network.remove_all_flows(&mut around);
-        let ports: Vec<PortId> = network.devices.iter().map(|(port, _)| port).collect();
-        let devices = ports.into_iter().filter_map(|port| network.devices.remove(port));
-        Ok(devices
-            .map(|device| release(&mut self.tokens, self.poll.registry(), device))
-            .collect())
-    }
-
-    fn add_endpoint(
-        &mut self,
-        now: Instant,
-        spec: EndpointSpec,
-        device: Device,
-    ) -> Result<(), DataPlaneError> {
-        let slot = self.slot(spec.network)?;
-        let network = self.networks[slot]
-            .as_mut()
-            .ok_or(DataPlaneError::UnknownNetwork(spec.network))?;
-        if network.ports.contains_key(&spec.id) {
-            return Err(DataPlaneError::EndpointExists(spec.id));
-        }
-        let port = network.engine.add_endpoint(now, &spec, device.abilities())?;
-        let token = self.tokens.insert(Owner { slot, port });
-        let registered = self.poll.registry().register(
-            &mut SourceFd(&device.as_fd().as_raw_fd()),
-            token,
-            Interest::READABLE,
-        );
-        if let Err(error) = registered {
-            self.tokens.remove(token);
-            network.engine.remove_port(now, port);
-            return Err(error.into());
-        }
-        network.devices.insert(
-            port,
-            Attached {
-                device,
-                token,
-                endpoint: spec.id,
-                lost: false,
-            },
-        );
-        network.ports.insert(spec.id, port);
-        // Readiness is edge-triggered: frames that wait since before the registration make no edge.
-        self.tokens.mark_ready(token, &mut self.ready);
-        network.engine.announce(now, port, &spec, &mut network.devices);
-        settle(now, network, &mut self.deadline, &self.events);
-        Ok(())
-    }
-
-    fn remove_endpoint(
-        &mut self,
-        now: Instant,
-        id: NetworkId,
-        endpoint: EndpointId,
-    ) -> Result<Device, DataPlaneError> {
-        let slot = self.slot(id)?;
-        let network = self.networks[slot]
-            .as_mut()
-            .ok_or(DataPlaneError::UnknownNetwork(id))?;
-        let port = network
-            .ports
-            .remove(&endpoint)
-            .ok_or(DataPlaneError::UnknownEndpoint(endpoint))?;
-        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-        network.remove_flows(port, &mut around);
-        network.engine.remove_port(now, port);
-        settle(now, network, &mut self.deadline, &self.events);
-        let device = network
-            .devices
-            .remove(port)
-            .ok_or(DataPlaneError::UnknownEndpoint(endpoint))?;
-        Ok(release(&mut self.tokens, self.poll.registry(), device))
-    }
-
-    fn publish(
-        &mut self,
-        now: Instant,
-        (id, endpoint): (NetworkId, EndpointId),
-        spec: MappingSpec,
-        listeners: Vec<Listener>,
-    ) -> Result<(), DataPlaneError> {
-        let slot = self.slot(id)?;
-        let network = self.networks[slot]
-            .as_mut()
-            .ok_or(DataPlaneError::UnknownNetwork(id))?;
-        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-        let published = network.publish(endpoint, spec, listeners, &mut around);
-        self.has_turns |= network.has_turns();
-        settle(now, network, &mut self.deadline, &self.events);
-        published
-    }
-
-    fn unpublish(
-        &mut self,
-        now: Instant,
-        id: NetworkId,
-        mapping: MappingId,
-        connections: Connections,
-    ) -> Result<Vec<Listener>, DataPlaneError> {
-        let slot = self.slot(id)?;
-        let network = self.networks[slot]
-            .as_mut()
-            .ok_or(DataPlaneError::UnknownNetwork(id))?;
-        let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-        let listeners = network.unpublish(mapping, connections, &mut around);
-        settle(now, network, &mut self.deadline, &self.events);
-        listeners.ok_or(DataPlaneError::UnknownMapping(mapping))
-    }
-
-    /// Changes a mapping; `change` gives whether it is there.
-    fn change_mapping(
-        &mut self,
-        id: NetworkId,
-        mapping: MappingId,
-        change: impl FnOnce(&mut Relay) -> bool,
-    ) -> Result<(), DataPlaneError> {
-        let slot = self.slot(id)?;
-        let relay = self.networks[slot].as_mut().and_then(Network::relay_mut);
-        match relay.is_some_and(change) {
-            true => Ok(()),
-            false => Err(DataPlaneError::UnknownMapping(mapping)),
-        }
-    }
-
-    fn mappings(&self, only: Option<NetworkId>) -> Vec<MappingView> {
-        self.chosen(only).flat_map(Network::mappings).collect()
-    }
-
-    fn fdb(&self, now: Instant, only: Option<NetworkId>) -> Vec<FdbRow> {
-        self.chosen(only)
-            .flat_map(|network| network.engine.fdb(now, network.spec.id))
-            .collect()
-    }
-
-    fn flows(&self, now: Instant, only: Option<NetworkId>) -> Vec<FlowRow> {
-        self.chosen(only).flat_map(|network| network.flows(now)).collect()
-    }
-
-    fn ports(&self, only: Option<NetworkId>) -> Vec<PortRow> {
-        self.chosen(only).flat_map(Network::ports).collect()
-    }
-
-    fn chosen(&self, only: Option<NetworkId>) -> impl Iterator<Item = &Network> {
-        self.networks
-            .iter()
-            .flatten()
-            .filter(move |network| only.is_none_or(|id| id == network.spec.id))
-    }
-
-    fn slot(&self, id: NetworkId) -> Result<usize, DataPlaneError> {
-        let is_it = |network: &Option<Network>| network.as_ref().is_some_and(|network| network.spec.id == id);
-        self.networks
-            .iter()
-            .position(is_it)
-            .ok_or(DataPlaneError::UnknownNetwork(id))
-    }
-
     /// Fires what is due in any engine. Walks the networks only when the earliest deadline has come.
     fn fire_timers(&mut self, now: Instant) {
         if self.deadline.is_none_or(|at| now < at) {
@@ -427,6 +169,16 @@ impl Reactor {
             }
             self.has_turns |= network.has_turns();
             settle(now, network, &mut self.deadline, &self.events);
+        }
+        if self.shortcut.poll_timeout().is_some_and(|at| at <= now) {
+            self.shortcut.handle_timeout(now, &mut self.networks);
+        }
+        self.settle_shortcut(now);
+        if let Some(uplink) = &mut self.uplink {
+            if uplink.poll_timeout().is_some_and(|at| at <= now) {
+                uplink.handle_timeout(now, &mut self.networks);
+            }
+            self.settle_uplink(now);
         }
     }
 
@@ -474,38 +226,106 @@ impl Reactor {
                 break;
             };
             // The port may have been removed while it waited.
-            let Some(Owner { slot, port }) = self.tokens.clear_ready(token) else {
-                continue;
+            let left = match self.tokens.clear_ready(token) {
+                Some(Owner::Port { slot, port }) => self.serve_port(now, slot, port),
+                Some(Owner::Uplink) => self.serve_uplink(now),
+                None => BUDGET,
             };
-            let Some(Some(network)) = self.networks.get_mut(slot) else {
-                continue;
-            };
-            let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-            let mut left = BUDGET;
-            while left > 0 {
-                match network.devices.receive(port, &mut self.buffer) {
-                    Received::Frame(len) => {
-                        left -= 1;
-                        network.handle_frame(port, &mut self.buffer[..len], &mut around);
-                    }
-                    Received::Empty | Received::Lost => break,
-                    Received::Failed(error) => {
-                        self.read_errors.run(now, |suppressed| {
-                            tracing::warn!(%error, suppressed, network = network.spec.name, port = port.index(), "cannot read from a device");
-                        });
-                        break;
-                    }
-                }
-            }
-            network.flush(&mut around);
-            self.has_turns |= network.has_turns();
             traffic |= left < BUDGET;
             if left == 0 {
                 self.tokens.mark_ready(token, &mut self.ready);
             }
-            settle(now, network, &mut self.deadline, &self.events);
         }
         traffic
+    }
+
+    /// Sends a packet of the buffer, of which `len` bytes were read, by another way than its network's relay.
+    fn send_away(&mut self, now: Instant, (slot, port): (usize, PortId), len: usize, leaving: Leaving) {
+        let read = &mut self.buffer[..len];
+        match (leaving.by, &mut self.uplink) {
+            (Exit::Device, Some(uplink)) => {
+                uplink.handle_leaving(now, (slot, port), read, leaving, &mut self.networks);
+            }
+            (Exit::Device, None) => {}
+            (Exit::Inside, _) => {
+                let taken = self
+                    .shortcut
+                    .handle(now, (slot, port), read, leaving, &mut self.networks);
+                if taken == Taken::No
+                    && let Some(Some(network)) = self.networks.get_mut(slot)
+                {
+                    let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+                    network.relay_packet(port, read, leaving, &mut around);
+                }
+                self.settle_shortcut(now);
+            }
+        }
+    }
+
+    /// What every visit to the shortcut ends with, for it and for the networks that it delivered to.
+    fn settle_shortcut(&mut self, now: Instant) {
+        self.deadline = earliest(self.deadline, self.shortcut.poll_timeout());
+        for slot in self.shortcut.take_touched() {
+            if let Some(Some(network)) = self.networks.get_mut(slot) {
+                settle(now, network, &mut self.deadline, &self.events);
+            }
+        }
+    }
+
+    /// Reads what a port has, within its budget; what is left of that.
+    fn serve_port(&mut self, now: Instant, slot: usize, port: PortId) -> u32 {
+        let mut left = BUDGET;
+        while left > 0 {
+            let Some(Some(network)) = self.networks.get_mut(slot) else {
+                return left;
+            };
+            match network.devices.receive(port, &mut self.buffer) {
+                Received::Frame(len) => {
+                    left -= 1;
+                    let read = &mut self.buffer[..len];
+                    let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+                    if let Some(leaving) = network.handle_frame(port, read, &self.shortcut, &mut around) {
+                        self.send_away(now, (slot, port), len, leaving);
+                    }
+                }
+                Received::Empty | Received::Lost => break,
+                Received::Failed(error) => {
+                    self.read_errors.run(now, |suppressed| {
+                        tracing::warn!(%error, suppressed, network = network.spec.name, port = port.index(), "cannot read from a device");
+                    });
+                    break;
+                }
+            }
+        }
+        if let Some(Some(network)) = self.networks.get_mut(slot) {
+            let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+            network.flush(&mut around);
+            self.has_turns |= network.has_turns();
+            settle(now, network, &mut self.deadline, &self.events);
+        }
+        self.settle_uplink(now);
+        left
+    }
+
+    /// Reads what the uplink's device has, within the budget of a port; what is left of that.
+    fn serve_uplink(&mut self, now: Instant) -> u32 {
+        let Some(uplink) = &mut self.uplink else {
+            return BUDGET;
+        };
+        let count = uplink.serve(now, BUDGET, &mut self.buffer, &mut self.networks);
+        self.settle_uplink(now);
+        BUDGET - count
+    }
+
+    /// What every use of the uplink ends with.
+    fn settle_uplink(&mut self, now: Instant) {
+        let Some(uplink) = &mut self.uplink else { return };
+        for slot in uplink.take_touched() {
+            if let Some(Some(network)) = self.networks.get_mut(slot) {
+                settle(now, network, &mut self.deadline, &self.events);
+            }
+        }
+        self.deadline = earliest(self.deadline, uplink.poll_timeout());
     }
 }
 
@@ -534,14 +354,6 @@ fn readiness(event: &Event) -> Readiness {
     }
 }
 
-/// Takes a device out of the poll set.
-fn release(tokens: &mut Tokens, registry: &Registry, attached: Attached) -> Device {
-    tokens.remove(attached.token);
-    // A lost device may have left the poll set by itself.
-    let _ = registry.deregister(&mut SourceFd(&attached.device.as_fd().as_raw_fd()));
-    attached.device
-}
-
 /// What every visit to a network ends with: its next deadline is noted, its news are told.
 fn settle(
     now: Instant,
@@ -567,93 +379,5 @@ fn earliest(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (one, other) => one.or(other),
-    }
-}
-
-/// The port that a token stands for.
-#[derive(Debug, Clone, Copy)]
-struct Owner {
-    slot: usize,
-    port: PortId,
-}
-
-/// Tokens of the poll set, dense, with a mark for those that are in the ready queue.
-#[derive(Debug, Default)]
-struct Tokens {
-    slots: Vec<Option<(Owner, bool)>>,
-    free: Vec<usize>,
-}
-
-impl Tokens {
-    fn insert(&mut self, owner: Owner) -> Token {
-        let slot = Some((owner, false));
-        Token(match self.free.pop() {
-            Some(index) => {
-                self.slots[index] = slot;
-                index
-            }
-            None => {
-                self.slots.push(slot);
-                self.slots.len() - 1
-            }
-        })
-    }
-
-    fn remove(&mut self, token: Token) {
-        if self.slots.get_mut(token.0).and_then(Option::take).is_some() {
-            self.free.push(token.0);
-        }
-    }
-
-    /// Puts the token into `ready` unless it is there or unknown.
-    fn mark_ready(&mut self, token: Token, ready: &mut VecDeque<Token>) {
-        if let Some(Some((_, queued))) = self.slots.get_mut(token.0)
-            && !std::mem::replace(queued, true)
-        {
-            ready.push_back(token);
-        }
-    }
-
-    fn clear_ready(&mut self, token: Token) -> Option<Owner> {
-        let (owner, queued) = self.slots.get_mut(token.0)?.as_mut()?;
-        *queued = false;
-        Some(*owner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn owner(port: u32) -> Owner {
-        Owner {
-            slot: 0,
-            port: PortId(port),
-        }
-    }
-
-    #[test]
-    fn a_token_is_queued_once() {
-        let (mut tokens, mut ready) = (Tokens::default(), VecDeque::new());
-        let token = tokens.insert(owner(1));
-        tokens.mark_ready(token, &mut ready);
-        tokens.mark_ready(token, &mut ready);
-        assert_eq!(ready, [token]);
-        assert!(tokens.clear_ready(token).is_some());
-        tokens.mark_ready(token, &mut ready);
-        assert_eq!(ready.len(), 2);
-    }
-
-    #[test]
-    fn a_removed_token_is_ignored_until_reused() {
-        let (mut tokens, mut ready) = (Tokens::default(), VecDeque::new());
-        let token = tokens.insert(owner(1));
-        tokens.remove(token);
-        tokens.remove(token);
-        tokens.mark_ready(token, &mut ready);
-        assert!(ready.is_empty());
-        assert!(tokens.clear_ready(token).is_none());
-        assert_eq!(tokens.insert(owner(2)), token);
-        assert_ne!(tokens.insert(owner(3)), token);
     }
 }

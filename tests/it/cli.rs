@@ -4,6 +4,7 @@ mod documents;
 mod fake_daemon;
 mod networks;
 mod ports;
+mod replay;
 mod sandboxes;
 mod switches;
 

@@ -16,8 +16,34 @@ pub use change::Change;
 /// The sum of `bytes`, at most 0xffff. An odd last byte counts as if a zero byte followed (RFC 1071 §1).
 #[inline]
 pub fn sum(bytes: &[u8]) -> u32 {
+    if bytes.len() < SHORT {
+        return in_network_order(sum_words(bytes));
+    }
+    sum_lanes(bytes)
+}
+
+/// Headers and small packets: the lanes of longer ones would cost more than they add.
+#[inline]
+fn sum_words(bytes: &[u8]) -> u64 {
     // RFC 1071 §2(B): the sum does not depend on byte order, so native words are added and the result
-    // is swapped once. §2(C): wide words, deferred carries.
+    // is swapped once.
+    let (words, rest) = bytes.as_chunks::<4>();
+    let mut total: u64 = words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)))
+        .sum();
+    total += match *rest {
+        [a] => u64::from(u16::from_ne_bytes([a, 0])),
+        [a, b] => u64::from(u16::from_ne_bytes([a, b])),
+        [a, b, c] => u64::from(u32::from_ne_bytes([a, b, c, 0])),
+        _ => 0,
+    };
+    total
+}
+
+#[inline(never)]
+fn sum_lanes(bytes: &[u8]) -> u32 {
+    // RFC 1071 §2(C): wide words, deferred carries.
     let mut lanes = [0u64; LANES];
     let (blocks, rest) = bytes.as_chunks::<{ LANES * 4 }>();
     for block in blocks {
@@ -26,17 +52,13 @@ pub fn sum(bytes: &[u8]) -> u32 {
             *lane += u64::from(u32::from_ne_bytes(*word));
         }
     }
-    let mut total: u64 = lanes.iter().sum();
-    let (words, rest) = rest.as_chunks::<4>();
-    for word in words {
-        total += u64::from(u32::from_ne_bytes(*word));
-    }
-    let mut last = [0; 4];
-    last[..rest.len()].copy_from_slice(rest);
-    total += u64::from(u32::from_ne_bytes(last));
+    in_network_order(lanes.iter().sum::<u64>() + sum_words(rest))
+}
 
-    total = (total >> 32) + (total & 0xffff_ffff);
-    total = (total >> 32) + (total & 0xffff_ffff);
+#[inline]
+fn in_network_order(total: u64) -> u32 {
+    let total = (total >> 32) + (total & 0xffff_ffff);
+    let total = (total >> 32) + (total & 0xffff_ffff);
     let total = total as u32;
     let native = fold((total >> 16) + (total & 0xffff));
     u32::from(u16::from_be_bytes(native.to_ne_bytes()))
@@ -134,6 +156,8 @@ const fn words32(value: u32) -> u32 {
 
 /// Independent accumulators, enough to keep vector units busy.
 const LANES: usize = 16;
+/// Bytes from which on lanes are faster: two blocks of them.
+const SHORT: usize = 128;
 
 #[cfg(test)]
 mod tests;

@@ -393,6 +393,30 @@ impl NeighborSolicitation {
     }
 }
 
+/// A neighbour solicitation by which a node finds out whether an address is free (RFC 4862 §5.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AddressProbe {
+    /// The address that the node wants.
+    pub target: Ipv6Addr,
+}
+
+impl AddressProbe {
+    /// Bytes of the ICMPv6 message, which has no option.
+    pub const LEN: usize = 24;
+
+    /// Writes the message, sent from the unspecified address to the target's [`solicited_node`] group with
+    /// [`HOP_LIMIT`], to `out` and gives its length.
+    ///
+    /// # Errors
+    /// `out` is shorter than [`AddressProbe::LEN`].
+    pub fn emit(&self, out: &mut [u8]) -> Result<usize, NoRoom> {
+        let header = IcmpHeader::new(NEIGHBOR_SOLICITATION, 0, [0; 4]);
+        let (src, dst) = (Ipv6Addr::UNSPECIFIED, solicited_node(self.target));
+        let sum = icmpv6::pseudo_header(src, dst, Self::LEN);
+        icmp::emit(header, &self.target.octets(), sum, out)
+    }
+}
+
 fn emit_neighbor(
     header: IcmpHeader,
     target: Ipv6Addr,

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 
 use super::{
     Nat,
-    path::{Arrival, lifetime, on_wire},
+    path::{Arrival, Fit, lifetime, on_wire},
 };
 use crate::{
     Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, Timer, Tuple,
@@ -75,14 +75,37 @@ impl Nat {
             }
         };
         let (tracker, timer) = self.open(arrival, kind, tuple)?;
-        let egress = plan.reply.zone;
-        let fit = self.check_way(arrival, egress, out)?;
-        let (zone, address) = plan.host;
-        let host = self.hosts.find_or_add(zone, address);
-        if let Err(reason) = self.make_room(host, arrival.ticks) {
-            self.hosts.release(host);
-            return Err(reason);
-        }
+        let fit = self.check_way(arrival, plan.reply.zone, out)?;
+        let held = match plan.lease {
+            LeasePlan::Held(lease) => lease,
+            LeasePlan::Grant(..) | LeasePlan::None => NONE,
+        };
+        // The connection that makes room for this one may be the last that uses its mapping.
+        self.hold_lease(held);
+        let verdict = self.begin(arrival, (plan, tracker, timer), (tuple, fit), out);
+        self.drop_lease(held);
+        verdict
+    }
+
+    /// Sends a connection's first packet and enters the connection: what is not sent has not begun (N-TBL-5).
+    fn begin(
+        &mut self,
+        arrival: &mut Arrival<'_>,
+        (plan, tracker, timer): (Plan, Tracker, Timer),
+        (tuple, fit): (&Tuple, Fit),
+        out: &mut impl Output,
+    ) -> Result<Verdict, DropReason> {
+        let host = self.make_room(plan.host, arrival.ticks)?;
+        let traffic = on_wire(&arrival.packet, arrival.offload);
+        let ends = plan.reply.inverted().ends();
+        rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
+        let verdict = match self.pass_on(arrival, (plan.reply.zone, fit), out) {
+            Ok(verdict) => verdict,
+            Err(reason) => {
+                self.hosts.release(host);
+                return Err(reason);
+            }
+        };
         let mut status = plan.status;
         if timer == Timer::UdpShort {
             status.insert(Status::SHORT);
@@ -101,17 +124,9 @@ impl Nat {
             LeasePlan::None => NONE,
         };
         let id = self.enter(conn, host, lease, plan.publication);
-        self.table.conn_mut(id).traffic[0] = on_wire(&arrival.packet, arrival.offload);
-        let ends = plan.reply.inverted().ends();
-        rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
-        let verdict = self.pass_on(arrival, (egress, fit), out);
-        if verdict.is_err() {
-            // It has not been sent, so it has not begun (N-TBL-5).
-            self.remove_conn(id);
-        } else {
-            self.note(crate::Event::New, id);
-        }
-        verdict
+        self.table.conn_mut(id).traffic[0] = traffic;
+        self.note(crate::Event::New, id);
+        Ok(verdict)
     }
 
     /// The tracker that a connection begins with, and what it waits for.
@@ -145,24 +160,22 @@ impl Nat {
 
     /// A packet from inside.
     fn leave(&mut self, zone: Zone, arrival: &Arrival<'_>, tuple: &Tuple) -> Result<Decision, DropReason> {
+        self.check_source(zone, &tuple.src)?;
         let inside = self.network(zone).ok_or(DropReason::NoRoute)?;
-        let (src, dst) = (tuple.src.ip(), tuple.dst.ip());
-        if !inside.contains(src) {
-            return Err(DropReason::Spoofed);
-        }
-        let prefixes = &inside.network.prefixes;
-        if inside.owns(&tuple.src)
-            || self.is_external(&tuple.src)
-            || is_broadcast(prefixes, src)
-            || is_broadcast(prefixes, dst)
-            || is_broadcast(&self.outside.prefixes, dst)
-        {
+        let dst = tuple.dst.ip();
+        if is_broadcast(&inside.network.prefixes, dst) || is_broadcast(&self.outside.prefixes, dst) {
             return Err(DropReason::Martian);
         }
-        if inside.owns(&tuple.dst) {
+        // A gateway's address leads to published ports as external ones do; Docker's users expect it.
+        let is_gateways = inside.owns(&tuple.dst);
+        let is_published = || {
+            let found = self.publications.find(tuple.dst, tuple.protocol, tuple.dst_port);
+            found.is_some()
+        };
+        if is_gateways && !is_published() {
             return Ok(Decision::Local);
         }
-        if self.is_external(&tuple.dst) {
+        if is_gateways || self.is_external(&tuple.dst) {
             return self.turn_back(zone, arrival, tuple);
         }
         if inside.contains(dst) {
@@ -308,14 +321,8 @@ impl Nat {
 
     /// A packet from outside.
     fn admit(&mut self, arrival: &Arrival<'_>, tuple: &Tuple, kind: &Kind) -> Result<Decision, DropReason> {
-        let (src, dst) = (tuple.src.ip(), tuple.dst.ip());
-        if self.network_of(src).is_some() {
-            return Err(DropReason::Spoofed);
-        }
-        if self.is_external(&tuple.src)
-            || is_broadcast(&self.outside.prefixes, src)
-            || is_broadcast(&self.outside.prefixes, dst)
-        {
+        self.check_source(Zone::OUTSIDE, &tuple.src)?;
+        if is_broadcast(&self.outside.prefixes, tuple.dst.ip()) {
             return Err(DropReason::Martian);
         }
         if !self.is_external(&tuple.dst) {
@@ -360,6 +367,27 @@ impl Nat {
         match kind {
             Kind::Ask(_) => Ok(Decision::Local),
             _ => Err(DropReason::Unsolicited),
+        }
+    }
+
+    /// Refuses a source that a packet from that zone cannot have (N-FWD-10 to N-FWD-12).
+    pub(super) fn check_source(&self, zone: Zone, src: &Address) -> Result<(), DropReason> {
+        let address = src.ip();
+        let (is_foreign, is_gateway, prefixes) = match self.network(zone) {
+            Some(inside) => (
+                !inside.contains(address),
+                inside.owns(src),
+                &inside.network.prefixes,
+            ),
+            None if zone.is_outside() => (self.network_of(address).is_some(), false, &self.outside.prefixes),
+            None => return Err(DropReason::NoRoute),
+        };
+        if is_foreign {
+            return Err(DropReason::Spoofed);
+        }
+        match is_gateway || self.is_external(src) || is_broadcast(prefixes, address) {
+            true => Err(DropReason::Martian),
+            false => Ok(()),
         }
     }
 
@@ -421,9 +449,7 @@ impl Nat {
     fn external_of(&self, zone: Zone, host: Address) -> Option<Address> {
         if let Some(number) = self.hosts.find(zone, host) {
             let host = self.hosts.host(number);
-            if host.mappings > 0
-                && let Some(external) = host.external.filter(|external| self.is_external(external))
-            {
+            if let Some(external) = host.external.filter(|external| self.is_external(external)) {
                 return Some(external);
             }
         }

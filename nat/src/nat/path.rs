@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use vswitch_wire::Offload;
+use vswitch_wire::{Fragment, Offload};
 
 use super::Nat;
 use crate::{
@@ -142,7 +142,13 @@ impl Nat {
         let is_filling = self.is_filling();
         let conn = self.table.conn_mut(id);
         let (status, state) = (conn.status, conn.tracker.state());
-        let tracked = track(conn, direction, kind, arrival, &self.config.tcp)?;
+        let tracked = match track(conn, direction, kind, arrival, &self.config.tcp) {
+            Ok(tracked) => tracked,
+            Err(reason) => {
+                self.doubt(id, arrival.ticks);
+                return Err(reason);
+            }
+        };
         if tracked.fate == Fate::Reopen {
             return self.reopen(arrival, id, (tuple, kind), out);
         }
@@ -177,6 +183,20 @@ impl Nat {
             self.remove_conn(id);
         }
         self.pass_on(arrival, (egress, fit), out)
+    }
+
+    /// After a segment that was refused: where both sides have ended what the tracker thinks goes on, it does not go on for
+    /// long (N-TCP-25).
+    #[cold]
+    fn doubt(&mut self, id: ConnId, now: Ticks) {
+        let conn = self.table.conn(id);
+        if let Tracker::Tcp(track) = &conn.tracker
+            && track.is_out_of_step()
+        {
+            let soonest = now.plus(self.config.timeouts.ticks(Timer::TcpUnacknowledged));
+            let deadline = conn.deadline.min(soonest);
+            self.table.set_deadline(id, deadline);
+        }
     }
 
     /// A SYN after the end: the entry makes place for another that has the same mapping (N-TCP-11).
@@ -217,16 +237,9 @@ impl Nat {
         error: &IcmpError,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
+        self.check_source(arrival.zone, &arrival.packet.src)?;
         // The quoted packet went the other way, so its mirror image is what would come from where the error comes from.
-        let quoted = Tuple {
-            src: error.quoted.src,
-            dst: error.quoted.dst,
-            src_port: error.quoted.src_port,
-            dst_port: error.quoted.dst_port,
-            zone: arrival.zone,
-            protocol: error.protocol.0,
-            query: error.query,
-        };
+        let quoted = error.quoted_in(arrival.zone);
         let key = quoted.inverted();
         let found = self.table.find(&key);
         let Some((id, direction)) = found.filter(|&(id, _)| self.table.conn(id).deadline > arrival.ticks)
@@ -289,6 +302,27 @@ impl Nat {
         }
         self.complain(arrival, Complaint::PacketTooBig(mtu), out);
         Err(DropReason::Mtu)
+    }
+
+    /// Whether a packet has a connection; an error if it cannot be read.
+    pub(super) fn recognises(&self, now: Ticks, zone: Zone, bytes: &[u8]) -> Result<bool, DropReason> {
+        let packet = Packet::parse(bytes)?;
+        let is_live = |tuple: &Tuple| {
+            let found = self.table.find(tuple);
+            found.is_some_and(|(id, _)| self.table.conn(id).deadline > now)
+        };
+        if packet.fragment.is_some_and(|fragment| !fragment.is_whole()) {
+            let begins = hint(zone, bytes).filter(|_| packet.fragment.is_some_and(Fragment::is_first));
+            return Ok(
+                begins.is_some_and(|tuple| is_live(&tuple)) || self.fragments.expects(zone, bytes, &packet)
+            );
+        }
+        let Transport { tuple, kind } = Transport::read(bytes, &packet, zone)?;
+        let Kind::Message = kind else {
+            return Ok(is_live(&tuple));
+        };
+        let error = IcmpError::read(bytes, &packet)?;
+        Ok(error.is_some_and(|error| is_live(&error.quoted_in(zone).inverted())))
     }
 
     /// Reads the memory that handling these packets will need: first what leads to their entries, then the entries.
@@ -378,7 +412,8 @@ fn track(
     arrival: &Arrival<'_>,
     policy: &TcpPolicy,
 ) -> Result<Tracked, DropReason> {
-    let is_replied = conn.status.contains(Status::REPLIED) || direction == Direction::Reply;
+    // As it was before this packet: the first answer alone makes no stream (N-FLT-6).
+    let is_replied = conn.status.contains(Status::REPLIED);
     let tracked = |timer, fate| {
         Ok(Tracked {
             timer: Some(timer),

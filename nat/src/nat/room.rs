@@ -10,8 +10,31 @@ use crate::{
 };
 
 impl Nat {
-    /// Makes sure that one more connection of a host may begin, by giving up others if it must (N-TBL-1 to N-TBL-3).
-    pub(super) fn make_room(&mut self, host: u32, now: Ticks) -> Result<(), DropReason> {
+    /// Makes sure that one more connection of a host may begin, by giving up others if it must (N-TBL-1 to N-TBL-3); the host's
+    /// number. The host must get the connection or be released.
+    pub(super) fn make_room(
+        &mut self,
+        (zone, address): (Zone, Address),
+        now: Ticks,
+    ) -> Result<u32, DropReason> {
+        let host = self.hosts.find_or_add(zone, address);
+        match self.in_the_way(host, now) {
+            Ok(None) => Ok(host),
+            Ok(Some(victim)) => {
+                self.counters.evicted += 1;
+                self.remove_conn(victim);
+                // That may have been the host's last one, with which it was forgotten.
+                Ok(self.hosts.find_or_add(zone, address))
+            }
+            Err(reason) => {
+                self.hosts.release(host);
+                Err(reason)
+            }
+        }
+    }
+
+    /// The connection that must be given up before another of a host begins, if any must.
+    fn in_the_way(&mut self, host: u32, now: Ticks) -> Result<Option<ConnId>, DropReason> {
         let limits = self.config.limits;
         let owner = self.hosts.host_mut(host);
         if !owner.may_open(now, limits.rate_per_host) {
@@ -19,39 +42,37 @@ impl Nat {
         }
         let (zone, count) = (owner.zone, owner.count as usize);
         if count >= limits.per_host {
-            return self.evict_of(Some(host)).ok_or(DropReason::Quota);
+            let own = self.oldest_of(Some(host)).ok_or(DropReason::Quota)?;
+            return Ok(Some(own));
         }
         let of_zone = self.network(zone).map_or(0, |inside| inside.count);
-        let scope = if self.table.len() >= limits.connections {
-            None
+        let (scope, held) = if self.table.len() >= limits.connections {
+            (None, self.table.len())
         } else if of_zone >= limits.per_zone {
-            Some(zone)
+            (Some(zone), of_zone)
         } else {
-            return Ok(());
+            return Ok(None);
         };
-        let held = match scope {
-            Some(_) => of_zone,
-            None => self.table.len(),
-        };
-        // Who has more than a fair share gives up something of its own first.
-        let share = held / self.hosts.len().max(1);
-        let victim = match count > share && self.hosts.host(host).unassured_count > 0 {
+        let share = self.fair_share(held);
+        // Who has a fair share gives up something of its own first; who has not more than that gives up nothing for others.
+        let victim = match count >= share && self.hosts.host(host).unassured_count > 0 {
             true => Some(host),
-            false => self.hosts.most_unassured(scope),
+            false => self.hosts.most_unassured(scope, share),
         };
-        self.evict_of(victim).ok_or(DropReason::TableFull)
+        self.oldest_of(victim).map(Some).ok_or(DropReason::TableFull)
     }
 
-    /// Gives up a host's oldest connection that is not assured.
-    fn evict_of(&mut self, host: Option<u32>) -> Option<()> {
-        if self.config.eviction == Eviction::Never {
-            return None;
+    /// A host's oldest connection that is not assured, if it may be given up.
+    fn oldest_of(&self, host: Option<u32>) -> Option<ConnId> {
+        match self.config.eviction {
+            Eviction::Never => None,
+            Eviction::Offender => self.table.first(&self.hosts.host(host?).unassured),
         }
-        let host = self.hosts.host(host?);
-        let oldest = self.table.first(&host.unassured)?;
-        self.counters.evicted += 1;
-        self.remove_conn(oldest);
-        Some(())
+    }
+
+    /// What each host may have of so many connections.
+    fn fair_share(&self, held: usize) -> usize {
+        held / self.hosts.len().max(1)
     }
 
     /// Enters a connection with everything that hangs on it.
@@ -64,6 +85,8 @@ impl Nat {
             }
         }
         let remote = conn.tuples[1].src;
+        // Also where it has no port (N-PORT-10).
+        let external = Some(conn.tuples[1].dst).filter(|shown| self.is_external(shown));
         let id = self.table.insert(
             conn,
             Cold {
@@ -75,8 +98,12 @@ impl Nat {
         let owner = self.hosts.host_mut(host);
         owner.count += 1;
         owner.unassured_count += 1;
+        if let Some(external) = external {
+            owner.external = Some(external);
+        }
         let zone = owner.zone;
         self.table.push(&mut owner.unassured, Chain::Host, id);
+        self.hosts.note_busy(host);
         if let Some(inside) = self.network_mut(zone) {
             inside.count += 1;
         }
@@ -120,6 +147,7 @@ impl Nat {
             self.table
                 .unlink(&mut publication.connections, Chain::Publication, id);
         }
+        self.publications.forget_withdrawn(publication);
         if let Some(count) = self.contacts.get_mut(&(lease, remote)) {
             *count -= 1;
             if *count == 0 {
@@ -141,9 +169,7 @@ impl Nat {
     }
 
     pub(super) fn grant(&mut self, inside: Endpoint, external: Address, port: u16, host: u32) -> u32 {
-        let owner = self.hosts.host_mut(host);
-        owner.mappings += 1;
-        owner.external = Some(external);
+        self.hosts.host_mut(host).mappings += 1;
         self.external.grant(inside, external, port, host)
     }
 
@@ -186,8 +212,12 @@ impl Nat {
         }
     }
 
-    /// nf_conntrack_proto_tcp.c, `tcp_can_early_drop`.
+    /// nf_conntrack_proto_tcp.c, `tcp_can_early_drop`; but not of a host that has less than a fair share (N-TBL-3).
     fn can_give_up(&self, id: ConnId) -> bool {
+        let owner = self.hosts.host(self.table.cold(id).host);
+        if (owner.count as usize) < self.fair_share(self.table.len()) {
+            return false;
+        }
         let conn = self.table.conn(id);
         let is_closing = match &conn.tracker {
             Tracker::Tcp(track) => matches!(

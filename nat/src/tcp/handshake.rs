@@ -62,12 +62,21 @@ impl TcpTrack {
         Ok(self.enter(TcpState::SynReceived, Timer::TcpSynReceived))
     }
 
-    /// The initiator's SYN+ACK, which acknowledges the responder's SYN.
+    /// The initiator's SYN+ACK, which acknowledges the responder's SYN: it says which that is, if several were seen.
     pub(super) fn agree(&mut self, syn_ack: &Segment) -> Result<Tracked, DropReason> {
-        if !self.acknowledges_syn(syn_ack) {
-            return Ok(Tracked::UNCHANGED);
+        let is_first = self.state == TcpState::SynSent2;
+        if is_first && syn_ack.sequence != self.first_sequence() {
+            return Err(DropReason::Invalid);
         }
+        let ack = syn_ack.acknowledgment;
         let [original, reply] = &mut self.sides;
+        if is_first && ack != reply.end {
+            original.max_ack = ack - 1;
+            reply.end = ack;
+            reply.max_end = ack;
+            // What else that SYN said is not known.
+            self.flags.set(Flags::LIBERAL);
+        }
         match position(original, reply, syn_ack) {
             Position::Inside => absorb(original, reply, syn_ack),
             Position::Old => return Ok(Tracked::UNCHANGED),
@@ -104,6 +113,10 @@ impl TcpTrack {
         segment: &Segment,
         policy: &TcpPolicy,
     ) -> Result<Tracked, DropReason> {
+        if self.flags.has(Flags::SIMULTANEOUS) && matches!(segment.class, Class::Syn | Class::SynAck) {
+            // N-TCP-1: in a simultaneous open both sides send both, and may repeat them.
+            return Ok(Tracked::UNCHANGED);
+        }
         let [original, _] = &self.sides;
         let is_next = segment.sequence == original.end;
         let goes_on =
@@ -113,20 +126,6 @@ impl TcpTrack {
         }
         *self = Self::pick_up(segment);
         Ok(Tracked::keep(Timer::TcpUnacknowledged))
-    }
-
-    /// What becomes of a segment of an exchange that is not to be believed for what it looks like.
-    pub(super) fn passes_by(&mut self, direction: Direction, segment: &Segment) -> Option<Tracked> {
-        let is_blind = match self.state {
-            TcpState::SynReceived => direction == Direction::Original && !self.acknowledges_syn(segment),
-            // N-TCP-23: it answers the SYN, not the FIN.
-            TcpState::LastAck => segment.class == Class::Ack && self.remembers_syn_of(direction.inverted()),
-            _ => false,
-        };
-        if is_blind && self.state == TcpState::LastAck {
-            self.last.class = None;
-        }
-        is_blind.then_some(Tracked::UNCHANGED)
     }
 
     /// Whether the last segment is a SYN of that side.
@@ -146,7 +145,7 @@ impl TcpTrack {
     }
 
     /// Whether a segment of the initiator's acknowledges the responder's SYN, or that was done before.
-    fn acknowledges_syn(&self, segment: &Segment) -> bool {
+    pub(super) fn acknowledges_syn(&self, segment: &Segment) -> bool {
         let [original, _] = &self.sides;
         original.marks.has(Marks::ACK_KNOWN) || original.max_ack.lt(segment.acknowledgment)
     }
@@ -162,6 +161,9 @@ impl TcpTrack {
     }
 
     /// N-TCP-10: the responder agrees to the SYN that was remembered: both are in step with each other, and we follow.
+    ///
+    /// Late copies of the connection's own SYN and SYN+ACK look just so. If both are behind what was seen since, nothing
+    /// more is dropped for its numbers.
     fn resync(&mut self, syn_ack: &Segment) -> Tracked {
         let Last {
             sequence,
@@ -171,6 +173,8 @@ impl TcpTrack {
             ..
         } = self.last;
         let [original, reply] = &mut self.sides;
+        let is_same = end == original.end && syn_ack.end == reply.end;
+        let may_be_copies = !is_same && end.le(original.end) && syn_ack.end.le(reply.end);
         *original = Side {
             end,
             max_end: end,
@@ -192,8 +196,12 @@ impl TcpTrack {
         absorb(sender, receiver, syn_ack);
         self.note(Direction::Reply, syn_ack);
         self.flags.set(Flags::REPLIED);
-        self.flags
-            .clear(Flags::LIBERAL | Flags::SIMULTANEOUS | Flags::DOUBTFUL);
+        self.flags.clear(Flags::LIBERAL | Flags::DOUBTFUL);
+        match (is_same, may_be_copies) {
+            (false, true) => self.flags.set(Flags::LIBERAL),
+            (false, false) => self.flags.clear(Flags::SIMULTANEOUS),
+            (true, _) => {}
+        }
         self.enter(TcpState::SynReceived, Timer::TcpSynReceived)
     }
 

@@ -1,15 +1,15 @@
 //! Whether a RST is believed (nat-conformance §5.3).
 
 use super::{
-    Flags, TcpState, TcpTrack,
+    Flags, TcpState, TcpTrack, Tracked,
     segment::{Class, Segment},
     side::{Marks, acknowledged},
 };
-use crate::Direction;
+use crate::{Direction, DropReason, Timer};
 
 /// What a RST is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reset {
+enum Reset {
     /// It ends the connection.
     Believed,
     /// It may do so at the receiver, or be answered with a challenge (RFC 5961 §3.2): whatever comes next tells.
@@ -21,8 +21,43 @@ pub(super) enum Reset {
 }
 
 impl TcpTrack {
+    /// A RST.
+    pub(super) fn reset(&mut self, direction: Direction, segment: &Segment) -> Result<Tracked, DropReason> {
+        match self.judge_reset(direction, segment) {
+            // N-TCP-5: what was refused was never there.
+            Reset::Believed if !self.flags.has(Flags::REPLIED) => return Ok(Tracked::REMOVE),
+            Reset::Believed => {
+                self.state = TcpState::Close;
+                self.flags.clear(Flags::DOUBTFUL);
+                self.sides[direction as usize].marks.set(Marks::RESET);
+            }
+            Reset::Doubtful => match self.state {
+                TcpState::Close => {}
+                // N-TCP-20: a challenge restores the time, silence ends the connection. How much the sender has sent is
+                // not known any more.
+                TcpState::Established | TcpState::SynReceived => {
+                    self.sides[direction as usize].marks.set(Marks::UNACKNOWLEDGED);
+                }
+                _ => {
+                    self.state = TcpState::Close;
+                    self.flags.set(Flags::DOUBTFUL);
+                }
+            },
+            Reset::Ignored => return Ok(Tracked::UNCHANGED),
+            Reset::Invalid => return Err(self.stray(direction, segment)),
+        }
+        Ok(Tracked::keep(Timer::TcpClose))
+    }
+
+    /// N-TCP-22: whether a segment shows that nobody has taken the RST seriously. After one with the right number that takes
+    /// new data of its sender, because the peer's may have been on their way.
+    pub(super) const fn revives(&self, direction: Direction, is_new: bool) -> bool {
+        let contradicts = is_new && self.side(direction).marks.has(Marks::RESET);
+        self.flags.has(Flags::DOUBTFUL) || (contradicts && self.flags.has(Flags::ASSURED))
+    }
+
     /// Judges a RST.
-    pub(super) fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
+    fn judge_reset(&self, direction: Direction, segment: &Segment) -> Reset {
         // N-TCP-10: it refuses a SYN that passed without belonging to the connection.
         if segment.has_ack && self.answers_remembered(direction, segment) {
             return Reset::Believed;
@@ -45,6 +80,7 @@ impl TcpTrack {
     /// While the handshake has one half: RFC 9293 §3.10.7.3, "If the RST bit is set: […] If the ACK was acceptable,
     /// then signal to the user 'error: connection reset' […] Otherwise (no ACK), drop the segment".
     fn judge_early_reset(&self, direction: Direction, segment: &Segment) -> Reset {
+        // The number of a RST proves nothing here: anybody could have sent the SYN that it fits.
         let [original, reply] = &self.sides;
         let first = reply.max_ack;
         match direction {
@@ -54,9 +90,6 @@ impl TcpTrack {
                     true => Reset::Believed,
                     false => Reset::Ignored,
                 }
-            }
-            Direction::Reply if self.state == TcpState::SynSent2 && segment.sequence == reply.end => {
-                Reset::Believed
             }
             Direction::Reply if !segment.has_ack || segment.acknowledgment.0 == 0 => Reset::Ignored,
             Direction::Reply if original.end.lt(segment.acknowledgment) => Reset::Invalid,

@@ -28,6 +28,29 @@ pub struct DaemonInfo {
     /// What the host lacks, and what to do about it; absent in answers of earlier versions.
     #[serde(default)]
     pub hints: Vec<String>,
+    /// The device by which networks leave; absent if it is by host sockets.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<UplinkInfo>,
+}
+
+/// The device uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct UplinkInfo {
+    /// The device.
+    pub interface: String,
+    /// Our Ethernet address on it.
+    pub mac_address: String,
+    /// Largest IP packet in bytes.
+    pub mtu: u16,
+    /// Routers on the link.
+    pub gateways: Vec<IpAddr>,
+    /// Our addresses with their prefixes, and `in use`, `testing` or `taken by …`.
+    pub addresses: Vec<(String, String)>,
+    /// Neighbours that are known or asked for.
+    pub neighbours: usize,
+    /// What was counted, by name.
+    pub counters: BTreeMap<String, u64>,
 }
 
 /// `POST /vswitch/v1/sandboxes`: exactly one of `pid` and `netns`.

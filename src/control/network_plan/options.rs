@@ -10,7 +10,9 @@ use std::{
 use vswitch_proxy::config::Denial;
 
 use super::super::{error::ControlError, interface::check_interface};
-use crate::model::{InvalidLinkKind, LinkKind, NetworkSettings, OutboundSettings};
+use crate::model::{
+    GatewayMode, Inbound, InvalidLinkKind, LinkKind, NetworkSettings, OutboundSettings, UplinkKind,
+};
 
 /// Driver options as given, and what was found wrong with them so far.
 pub(super) struct Options<'a> {
@@ -59,12 +61,12 @@ impl<'a> Options<'a> {
 
     /// The same of those that concern IPv4 alone.
     pub(super) fn ipv4_labels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.present(&OUTBOUND_ADDR)
+        self.present(&OF_V4)
     }
 
     /// The same of those that concern IPv6 alone.
     pub(super) fn ipv6_labels(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        self.present(&OUTBOUND_ADDR6)
+        self.present(&OF_V6)
     }
 
     fn present(&self, labels: &'static [&'static str]) -> impl Iterator<Item = &'a str> + use<'a> {
@@ -124,7 +126,38 @@ impl<'a> Options<'a> {
             ipv4: self.source(&OUTBOUND_ADDR, is_source_v4, SOURCE_V4),
             ipv6: self.source(&OUTBOUND_ADDR6, is_source_v6, SOURCE_V6),
             interface: self.outbound_interface(),
+            uplink: self.word(UPLINK, &UPLINKS),
+            gateway_mode_v4: self.gateway_mode(GATEWAY_MODE_V4),
+            gateway_mode_v6: self.gateway_mode(GATEWAY_MODE_V6),
+            inbound: self.word(INBOUND, &INBOUNDS).unwrap_or_default(),
         }
+    }
+
+    /// Docker's own option for one version, else the older one for both.
+    fn gateway_mode(&mut self, label: &'static str) -> GatewayMode {
+        let masquerades = self
+            .given
+            .get(ENABLE_MASQUERADE)
+            .and_then(|text| parse_boolean(text));
+        let both = match masquerades {
+            Some(false) => GatewayMode::Routed,
+            Some(true) | None => GatewayMode::Nat,
+        };
+        self.word(label, &GATEWAY_MODES).unwrap_or(both)
+    }
+
+    /// One of some words.
+    fn word<T: Copy>(&mut self, label: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.given.get(label)?;
+        let value = words
+            .iter()
+            .find(|(word, _)| word == text)
+            .map(|&(_, value)| value);
+        let all: Vec<&str> = words.iter().map(|&(word, _)| word).collect();
+        self.checked(
+            label,
+            value.ok_or_else(|| format!("must be {}", all.join(" or "))),
+        )
     }
 
     /// A boolean of ours, off by default.
@@ -228,11 +261,9 @@ const ENABLE_ICC: &str = "com.docker.network.bridge.enable_icc";
 pub(super) const ENABLE_IPV4: &str = "com.docker.network.enable_ipv4";
 pub(super) const ENABLE_IPV6: &str = "com.docker.network.enable_ipv6";
 pub(super) const INTERFACE_PREFIX: &str = "com.docker.network.container_iface_prefix";
-/// Options that are recorded for later, but whose values must be right already.
-const RECORDED_BOOLEANS: [&str; 2] = [
-    "com.docker.network.bridge.enable_ip_masquerade",
-    "com.docker.network.bridge.inhibit_ipv4",
-];
+const ENABLE_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+/// Options whose values must be right, although they are read elsewhere or not at all.
+const RECORDED_BOOLEANS: [&str; 2] = [ENABLE_MASQUERADE, "com.docker.network.bridge.inhibit_ipv4"];
 
 const ALLOW_HOST_LOOPBACK: &str = "allow_host_loopback";
 const ALLOW_METADATA: &str = "allow_metadata";
@@ -242,8 +273,23 @@ const OUTBOUND_INTERFACE: &str = "outbound_interface";
 const OUTBOUND_ADDR: [&str; 2] = ["outbound_addr", "com.docker.network.host_ipv4"];
 /// Ours and Docker's (`HostIPv6`).
 const OUTBOUND_ADDR6: [&str; 2] = ["outbound_addr6", "com.docker.network.host_ipv6"];
+/// By what packets leave.
+pub(in crate::control) const UPLINK: &str = "vswitch.uplink";
+const UPLINKS: [(&str, UplinkKind); 2] = [("device", UplinkKind::Device), ("sockets", UplinkKind::Sockets)];
+/// Whether what begins outside reaches routed containers.
+const INBOUND: &str = "vswitch.inbound";
+const INBOUNDS: [(&str, Inbound); 2] = [("closed", Inbound::Closed), ("open", Inbound::Open)];
+/// moby 28: bridge driver, `IPv4GatewayMode`, `IPv6GatewayMode`; of its modes these two.
+const GATEWAY_MODE_V4: &str = "com.docker.network.bridge.gateway_mode_ipv4";
+const GATEWAY_MODE_V6: &str = "com.docker.network.bridge.gateway_mode_ipv6";
+const GATEWAY_MODES: [(&str, GatewayMode); 2] = [("nat", GatewayMode::Nat), ("routed", GatewayMode::Routed)];
+/// The address that packets leave with.
+pub(in crate::control) const SOURCE: &str = OUTBOUND_ADDR[0];
+/// Options of the way out that concern one version.
+const OF_V4: [&str; 3] = [OUTBOUND_ADDR[0], OUTBOUND_ADDR[1], GATEWAY_MODE_V4];
+const OF_V6: [&str; 3] = [OUTBOUND_ADDR6[0], OUTBOUND_ADDR6[1], GATEWAY_MODE_V6];
 /// All options of the way out.
-const OUTBOUND: [&str; 8] = [
+const OUTBOUND: [&str; 12] = [
     ALLOW_HOST_LOOPBACK,
     ALLOW_METADATA,
     OUTBOUND_ADDR[0],
@@ -252,6 +298,10 @@ const OUTBOUND: [&str; 8] = [
     OUTBOUND_ADDR6[1],
     OUTBOUND_DENIED,
     OUTBOUND_INTERFACE,
+    UPLINK,
+    INBOUND,
+    GATEWAY_MODE_V4,
+    GATEWAY_MODE_V6,
 ];
 
 /// RFC 791: every host must forward 68 bytes.

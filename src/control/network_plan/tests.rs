@@ -3,7 +3,7 @@ use vswitch_proxy::config::Denial;
 use super::{options::INTERFACE_PREFIX, *};
 use crate::{
     api::types::Ipam,
-    model::{LinkKind, OutboundSettings},
+    model::{GatewayMode, Inbound, LinkKind, OutboundSettings, UplinkKind},
 };
 
 fn request(configs: &[(&str, &str, &str)]) -> NetworkCreate {
@@ -317,6 +317,10 @@ fn r_lim_6_options_of_the_way_out_are_understood() {
         ("outbound_addr", "192.0.2.9"),
         ("outbound_denied", "reset"),
         ("outbound_interface", "wan0"),
+        ("vswitch.inbound", "open"),
+        ("vswitch.uplink", "sockets"),
+        ("com.docker.network.bridge.enable_ip_masquerade", "false"),
+        ("com.docker.network.bridge.gateway_mode_ipv4", "nat"),
     ]
     .map(|(key, value)| (key.to_owned(), value.to_owned()))
     .into();
@@ -333,6 +337,10 @@ fn r_lim_6_options_of_the_way_out_are_understood() {
             ipv4: Some([192, 0, 2, 9].into()),
             ipv6: Some("2001:db8::9".parse().expect("an address")),
             interface: Some("wan0".into()),
+            uplink: Some(UplinkKind::Sockets),
+            gateway_mode_v4: GatewayMode::Nat,
+            gateway_mode_v6: GatewayMode::Routed,
+            inbound: Inbound::Open,
         }
     );
     let plain = build(request(&[]), &[]).expect("all is well");
@@ -349,6 +357,13 @@ fn r_lim_6_each_bad_option_of_the_way_out_says_what_is_allowed() {
         ("allow_host_loopback", "", switch),
         ("allow_metadata", "yes", switch),
         ("outbound_denied", "silent", "must be prohibited, reset or drop"),
+        ("vswitch.uplink", "eth0", "must be device or sockets"),
+        ("vswitch.inbound", "yes", "must be closed or open"),
+        (
+            "com.docker.network.bridge.gateway_mode_ipv4",
+            "isolated",
+            "must be nat or routed",
+        ),
         ("outbound_addr", "", ipv4),
         ("outbound_addr", "127.0.0.2", ipv4),
         ("outbound_addr", "0.0.0.0", ipv4),

@@ -1,6 +1,9 @@
 //! Why a port of the host is not to be had, in Docker's words where Docker has some.
 
-use std::{fs, io, net::SocketAddr};
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+};
 
 use vswitch_proxy::publish::Bound;
 
@@ -82,6 +85,15 @@ pub enum PortError {
         /// By what.
         transport: Transport,
     },
+    /// The container's network leaves by another way.
+    #[error(
+        "{address} is an address of the device uplink, and the container's network does not leave by it: publish on \
+         an address of the host, or connect the container to a network with vswitch.uplink=device"
+    )]
+    OtherUplink {
+        /// The uplink's address.
+        address: IpAddr,
+    },
     /// Ordinary users may not bind it.
     #[error("{}", privileged(.address, *.transport, *.start))]
     Privileged {
@@ -91,6 +103,15 @@ pub enum PortError {
         transport: Transport,
         /// The first port that they may bind.
         start: u16,
+    },
+    /// Only host sockets keep rules.
+    #[error(
+        "{address} is an address of the device uplink, which keeps no rules of ports: publish there without allow, \
+         max-conns, rate and proxy-protocol, or on an address of the host"
+    )]
+    UplinkRules {
+        /// The uplink's address.
+        address: IpAddr,
     },
 }
 

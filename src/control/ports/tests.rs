@@ -304,7 +304,7 @@ fn inherited_sockets_are_used_and_stay() {
         .into();
     let (other, _end) = std::os::unix::net::UnixDatagram::pair().expect("a pair");
     let inherited = InheritedSockets::new(vec![tcp.into(), other.into(), udp.into()]);
-    let mut ports = HostPorts::new(inherited);
+    let mut ports = HostPorts::new(inherited, Vec::new());
     let text = format!("127.77.9.1:{tcp_port}:80");
     let taken = one(&mut ports, &text);
     assert!(reaches("127.77.9.1", tcp_port));
@@ -323,7 +323,7 @@ fn inherited_sockets_are_used_and_stay() {
 fn an_inherited_half_gets_its_other_half() {
     let v4 = TcpListener::bind("0.0.0.0:0").expect("a port");
     let port = v4.local_addr().expect("it is bound").port();
-    let mut ports = HostPorts::new(InheritedSockets::new(vec![v4.into()]));
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![v4.into()]), Vec::new());
     let taken = one(&mut ports, &format!("{port}:80"));
     let bound: Vec<_> = taken.listeners.iter().map(|listener| listener.bound).collect();
     assert!(bound[0].address.is_ipv4() && !bound[0].dual_stack, "{bound:?}");
@@ -346,7 +346,7 @@ fn an_inherited_socket_of_both_families_is_enough() {
     };
     let address = SockRef::from(&dual.as_fd()).local_addr().expect("it is bound");
     let port = address.as_socket().expect("it is of IP").port();
-    let mut ports = HostPorts::new(InheritedSockets::new(vec![dual]));
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![dual]), Vec::new());
     let taken = one(&mut ports, &format!("{port}:80"));
     assert_eq!(taken.listeners.len(), 1);
     assert!(taken.listeners[0].bound.dual_stack);
@@ -357,7 +357,7 @@ fn whoever_was_queued_before_a_mapping_got_an_inherited_socket_does_not_reach_it
     let tcp = TcpListener::bind("127.77.9.3:0").expect("a port");
     let udp = UdpSocket::bind("127.77.9.3:0").expect("a port");
     let [to_tcp, to_udp] = [tcp.local_addr(), udp.local_addr()].map(|address| address.expect("it is bound"));
-    let mut ports = HostPorts::new(InheritedSockets::new(vec![tcp.into(), udp.into()]));
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![tcp.into(), udp.into()]), Vec::new());
     let mut queued = TcpStream::connect(to_tcp).expect("the kernel lets it in");
     let sender = UdpSocket::bind("127.77.9.4:0").expect("a port");
     sender.send_to(b"early", to_udp).expect("it is queued");
@@ -382,7 +382,7 @@ fn whoever_was_queued_before_a_mapping_got_an_inherited_socket_does_not_reach_it
 fn p18_a_socket_of_the_service_manager_in_the_way_is_named() {
     let one_address = TcpListener::bind("127.77.9.5:0").expect("a port");
     let port = one_address.local_addr().expect("it is bound").port();
-    let mut ports = HostPorts::new(InheritedSockets::new(vec![one_address.into()]));
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![one_address.into()]), Vec::new());
     let refused = publish(&mut ports, &[&format!("0.0.0.0:{port}:80")]).map(|_| ());
     assert_eq!(
         refused,
@@ -398,7 +398,7 @@ fn p18_a_socket_of_the_service_manager_in_the_way_is_named() {
     };
     let address = SockRef::from(&dual.as_fd()).local_addr().expect("it is bound");
     let port = address.as_socket().expect("it is of IP").port();
-    let mut ports = HostPorts::new(InheritedSockets::new(vec![dual]));
+    let mut ports = HostPorts::new(InheritedSockets::new(vec![dual]), Vec::new());
     for place in ["127.77.9.5", "[::1]", "[::]"] {
         let refused = publish(&mut ports, &[&format!("{place}:{port}:80")])
             .map(|_| ())

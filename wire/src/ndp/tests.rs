@@ -63,6 +63,25 @@ fn advertisement_of_router() -> Vec<u8> {
 }
 
 #[test]
+fn an_address_probe_is_what_we_read() {
+    let mut out = [0; AddressProbe::LEN];
+    let len = AddressProbe { target: host() }.emit(&mut out).unwrap();
+    let bytes = packet(Ipv6Addr::UNSPECIFIED, solicited_node(host()), &out[..len]);
+    assert_eq!(bytes[40..], out, "the checksum was right");
+    let message = parse(&bytes).unwrap().unwrap();
+    assert!(
+        matches!(message, NdpMessage::NeighborSolicitation { target, .. } if target == host()),
+        "{message:?}"
+    );
+    assert_eq!(message.source_mac(), None);
+    assert!(
+        AddressProbe { target: host() }
+            .emit(&mut [0; AddressProbe::LEN - 1])
+            .is_err()
+    );
+}
+
+#[test]
 fn what_we_emit_is_what_we_read() {
     let advertisement = NeighborAdvertisement {
         router: true,

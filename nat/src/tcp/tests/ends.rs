@@ -44,6 +44,34 @@ fn n_tcp_1_a_retransmitted_fin_does_not_advance() {
 }
 
 #[test]
+fn n_tcp_1_a_fin_that_was_overtaken_or_is_beyond_the_window() {
+    let mut wire = Wire::established();
+    let mut seen = 5001;
+    for _ in 0..70 {
+        wire.take(REPLY, &data(seen, 1001, 1000)).expect("data");
+        seen += 1000;
+        wire.take(ORIG, &ack(1002, seen)).expect("what follows the FIN");
+    }
+    assert_eq!(wire.take(ORIG, &fin(1001, 5001)), Ok((TcpState::FinWait, None)));
+    wire.walk(&[(REPLY, ack(seen, 1002), TcpState::CloseWait, Timer::TcpCloseWait)]);
+
+    let mut wire = Wire::established();
+    let beyond = 1001 + 64_000;
+    wire.take(ORIG, &data(1001, 5001, 64_000))
+        .expect("all that is allowed");
+    assert_eq!(
+        wire.take(ORIG, &fin(beyond + 1, 5001)),
+        Ok((TcpState::FinWait, None))
+    );
+    wire.walk(&[(
+        REPLY,
+        ack(5001, beyond + 2),
+        TcpState::CloseWait,
+        Timer::TcpCloseWait,
+    )]);
+}
+
+#[test]
 fn n_tcp_1_a_fin_in_the_handshake() {
     for (side, closing) in [(ORIG, fin(1001, 5001)), (REPLY, fin(5001, 1001))] {
         let mut wire = Wire::open(&syn(), TcpPolicy::default());
@@ -187,8 +215,11 @@ fn n_tcp_23_an_ack_that_answers_a_syn_in_last_ack() {
         (REPLY, fin(5001, 1002), TcpState::LastAck, Timer::TcpLastAck),
     ]);
     wire.passes(ORIG, &segment(Class::Syn, 777, None));
-    wire.passes(REPLY, &ack(5002, 1002));
-    wire.walk(&[(ORIG, ack(1002, 5002), TcpState::TimeWait, Timer::TcpTimeWait)]);
+    wire.walk(&[
+        // It acknowledges the initiator's FIN again, not the responder's.
+        (REPLY, ack(5002, 1002), TcpState::LastAck, Timer::TcpLastAck),
+        (ORIG, ack(1002, 5002), TcpState::TimeWait, Timer::TcpTimeWait),
+    ]);
 }
 
 #[test]

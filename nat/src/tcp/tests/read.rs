@@ -111,13 +111,7 @@ fn n_win_2_options_of_a_syn() {
 
 #[test]
 fn n_win_2_an_option_that_makes_no_sense_ends_the_reading() {
-    for bad in [
-        [3, 0, 1, 1],
-        [3, 1, 1, 1],
-        [1, 1, 1, 3],
-        [3, 200, 7, 7],
-        [0, 3, 3, 7],
-    ] {
+    for bad in [[3, 0, 1, 1], [3, 1, 1, 1], [3, 200, 7, 7], [0, 3, 3, 7]] {
         let options = [&bad[..], &[3, 3, 7, 0]].concat();
         let segment = read(&bytes(0x02, &options, 0)).expect("SYN");
         assert_eq!(segment.scale, Scale::NONE, "{bad:?}");

@@ -91,7 +91,8 @@ fn n_tcp_20_in_the_handshake() {
         .take(REPLY, &segment(Class::Syn, SERVER, None))
         .expect("SYN");
     crossed.passes(REPLY, &rst(1));
-    assert_eq!(crossed.take(REPLY, &rst(5001)), CLOSED);
+    crossed.passes(REPLY, &rst(5001));
+    assert_eq!(crossed.take(REPLY, &rst_ack(5001, 1001)), CLOSED);
 }
 
 #[test]

@@ -369,6 +369,18 @@ fn n_tcp_10_a_retransmitted_syn_ack_changes_nothing() {
 }
 
 #[test]
+fn n_tcp_10_late_copies_of_a_handshake_lose_nothing() {
+    let mut wire = Wire::established();
+    wire.take(REPLY, &data(5001, 1001, 1400)).expect("data");
+    wire.passes(ORIG, &syn());
+    wire.take(REPLY, &syn_ack()).expect("looks like an answer to it");
+    assert_eq!(wire.track.state(), TcpState::SynReceived);
+    // Acknowledges what was seen before.
+    wire.take(ORIG, &ack(1001, 6401)).expect("ACK");
+    assert_eq!(wire.track.state(), TcpState::Established);
+}
+
+#[test]
 fn n_tcp_11_a_syn_reopens_what_is_over() {
     let reborn = segment(Class::Syn, 10, None);
     for side in [ORIG, REPLY] {

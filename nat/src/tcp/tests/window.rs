@@ -22,7 +22,7 @@ fn n_win_1_windows_are_scaled_if_both_offer_it() {
     wire.take(REPLY, &ack(5001, 1001)).expect("window update");
     wire.take(ORIG, &data(1001 + (64_000 << 7) - 1, 5001, 1))
         .expect("inside");
-    wire.refuses(ORIG, &data(1001 + (2 * 64_000 << 7), 5001, 1));
+    wire.refuses(ORIG, &data(1001 + ((2 * 64_000) << 7), 5001, 1));
 
     for (syn_offer, answer_offer) in [(Scale::offered(7), Scale::NONE), (Scale::NONE, Scale::offered(7))] {
         let mut wire = Wire::open(

@@ -110,14 +110,8 @@ impl Relay {
     /// mapping. The client cannot be told: no socket sends such a message for us. The session stays; the container
     /// may listen later.
     pub(in crate::relay) fn note_unreachable(&mut self, endpoint: u32, packet: &Packet<'_>) -> bool {
-        let Some((remote, container)) = quoted_ends(packet) else {
+        let Some(tuple) = quoted_tuple(endpoint, packet) else {
             return false;
-        };
-        let tuple = Tuple {
-            endpoint,
-            protocol: Protocol::Udp,
-            container,
-            remote,
         };
         let flow = self.flows.find(&tuple).and_then(|id| self.flows.get_mut(id));
         let Some(flow) = flow.filter(|flow| matches!(flow.kind, Kind::Session(_))) else {
@@ -128,6 +122,24 @@ impl Relay {
         }
         true
     }
+
+    /// Whether an ICMP error of a container is about a client of a published port.
+    pub(in crate::relay) fn has_session_of(&self, endpoint: u32, packet: &Packet<'_>) -> bool {
+        let id = quoted_tuple(endpoint, packet).and_then(|tuple| self.flows.find(&tuple));
+        let flow = id.and_then(|id| self.flows.get(id));
+        flow.is_some_and(|flow| matches!(flow.kind, Kind::Session(_)))
+    }
+}
+
+/// Whose datagram an ICMP error of a container quotes.
+fn quoted_tuple(endpoint: u32, packet: &Packet<'_>) -> Option<Tuple> {
+    let (remote, container) = quoted_ends(packet)?;
+    Some(Tuple {
+        endpoint,
+        protocol: Protocol::Udp,
+        container,
+        remote,
+    })
 }
 
 /// Source and destination of the datagram that an ICMP error quotes.

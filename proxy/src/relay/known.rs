@@ -1,0 +1,46 @@
+//! Which of a container's packets are the relay's where others leave by another way.
+
+use std::{net::SocketAddr, time::Instant};
+
+use vswitch_wire::{FlowKey, IpProtocol, Ports};
+
+use super::{Relay, table::Tuple};
+use crate::{listing::Protocol, payload::Packet};
+
+impl Relay {
+    /// Whether an IP packet that a container sends belongs to a flow that is here already. On a network whose packets
+    /// leave by a device these are answers to clients of published ports who came by the host's sockets.
+    ///
+    /// A fragment other than the first tells no ports and is nobody's.
+    #[inline]
+    pub fn knows(&self, now: Instant, endpoint: u32, packet: &[u8]) -> bool {
+        if self.flows.len() == 0 && self.time_wait.poll_timeout().is_none() {
+            return false;
+        }
+        self.finds(now, endpoint, packet)
+    }
+
+    fn finds(&self, now: Instant, endpoint: u32, packet: &[u8]) -> bool {
+        let Ok(key) = FlowKey::parse(packet) else {
+            return false;
+        };
+        let protocol = match (key.protocol, key.ports) {
+            (IpProtocol::TCP, Some(_)) => Protocol::Tcp,
+            (IpProtocol::UDP, Some(_)) => Protocol::Udp,
+            (IpProtocol::ICMP | IpProtocol::ICMPV6, _) => {
+                return matches!(Packet::parse(packet), Ok(Some(error)) if self.has_session_of(endpoint, &error));
+            }
+            _ => return false,
+        };
+        let Some(Ports { src, dst }) = key.ports else {
+            return false;
+        };
+        let tuple = Tuple {
+            endpoint,
+            protocol,
+            container: SocketAddr::new(key.src, src),
+            remote: SocketAddr::new(key.dst, dst),
+        };
+        self.flows.find(&tuple).is_some() || self.time_wait.find(now, &tuple).is_some()
+    }
+}
