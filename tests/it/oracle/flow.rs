@@ -195,9 +195,7 @@ impl Flow {
         match own {
             // A SYN may come again.
             Some([until, _]) if flags & 2 == 0 || until.wrapping_sub(seq) < 1 << 20 => {
-                if is_later(end, *until) {
-                    *until = end;
-                }
+                *until = if is_later(end, *until) { end } else { *until };
             }
             _ if flags & 2 != 0 => *own = Some([end, seq]),
             // Nothing is known of who has not begun.

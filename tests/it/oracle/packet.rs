@@ -14,15 +14,6 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn inverted(&self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            src_port: self.dst_port,
-            dst_port: self.src_port,
-        }
-    }
-
     pub(super) fn version(&self) -> IpVersion {
         if self.src.is_ipv4() {
             IpVersion::V4
@@ -244,7 +235,7 @@ pub(super) fn sum(bytes: &[u8]) -> u16 {
     let words = bytes
         .chunks(2)
         .map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u32::from(low)));
-    let total = words.fold(0_u32, |total, word| total + word);
+    let total: u32 = words.sum();
     let total = (total >> 16) + (total & 0xffff);
     ((total >> 16) + (total & 0xffff)) as u16
 }

@@ -428,6 +428,16 @@ pub(super) const ROWS: &[Row] = &[
         aftermath: Aftermath::Burns,
     },
     Row {
+        name: "short GRE",
+        reason: "N-OP-2: four bytes are a header; Linux does not translate less than eight",
+        matches: |case| {
+            let layout = Layout::of(case.packet()).filter(|layout| layout.protocol == 47);
+            let is_short = layout.is_some_and(|layout| layout.end < layout.transport + 8);
+            is_short && case.kernel.is_empty() && case.ours.len() == 1
+        },
+        aftermath: Aftermath::None,
+    },
+    Row {
         name: "node information",
         reason: "N-ICQ-1: may be left out: the names of hosts are nobody's business outside",
         matches: |case| {

@@ -174,14 +174,18 @@ pub(super) const PARTINGS: &[StateRow] = &[
     },
     StateRow {
         name: "INIT of an association",
-        reason: "N-OP-1: who has sent it waits for a cookie; Linux calls the association closed until the answer",
-        matches: |parting| [parting.kernel(), parting.ours()] == ["CLOSED", "COOKIE_WAIT"],
+        reason: "N-OP-1: who has sent it waits for a cookie, and one amid an association proves nothing; Linux sees both otherwise",
+        matches: |parting| {
+            let are = [parting.kernel(), parting.ours()];
+            are == ["CLOSED", "COOKIE_WAIT"] || are == ["COOKIE_WAIT", "CLOSED"]
+        },
     },
     StateRow {
         name: "RST behind what overshot",
         reason: "N-TCP-20: one at the end of a train is believed, even if the train was too long for the window; Linux forgets the train",
         matches: |parting| {
-            parting.kernel == parting.before && parting.ours() == "CLOSE" && parting.flags() & RST != 0
+            let is_kept = state(parting.before) == parting.kernel() && parting.kernel() == "ESTABLISHED";
+            is_kept && parting.ours() == "CLOSE" && parting.flags() & RST != 0
         },
     },
     StateRow {
