@@ -331,7 +331,8 @@ fn canonicalize(packet: &mut Vec<u8>, input_is_error: bool) {
     let Some(layout) = Layout::of(packet) else { return };
     // Padding of the frame.
     packet.truncate(layout.end);
-    let is_own = is_router(layout.src) && layout.is_error(packet) && !input_is_error;
+    // Whatever source they have: those about published ports are translated.
+    let is_own = layout.is_error(packet) && !input_is_error;
     if is_own && packet[0] >> 4 == 4 {
         packet[4..6].fill(0);
         mend_header(packet);
