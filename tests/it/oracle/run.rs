@@ -140,7 +140,7 @@ impl Run<'_> {
                         });
                 if aftermath == Aftermath::Burns || is_doubted || is_stopped && is_counted {
                     if let Some(index) = step.flow {
-                        world.flows[index].is_burnt = true;
+                        world.burn(index);
                     }
                 } else {
                     world.learn(

@@ -102,6 +102,15 @@ impl World {
         }
     }
 
+    /// Ends a conversation over which the routers have parted, and those that want its external port.
+    pub(super) fn burn(&mut self, index: usize) {
+        let parted = self.flows[index].clone();
+        for flow in &mut self.flows {
+            flow.is_burnt |= flow.meets(&parted) && flow.client.port == parted.client.port;
+        }
+        self.flows[index].is_burnt = true;
+    }
+
     /// A header as most are.
     pub(super) fn header(&mut self) -> Header {
         self.id = self.id.wrapping_add(1);
