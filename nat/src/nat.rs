@@ -9,10 +9,10 @@ mod room;
 use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
 use ipnet::IpNet;
-use vswitch_wire::Offload;
+use vswitch_wire::{IpProtocol, Offload};
 
 use crate::{
-    Address, Config, ConnView, Counters, Event, Network, Output, Outside, Tuple, Verdict, Zone,
+    Address, Config, ConnView, Counters, Event, MappingId, Network, Output, Outside, Tuple, Verdict, Zone,
     conntrack::{Conn, ConnId, Table, Tracker},
     external::External,
     forward::{ErrorLimits, Identifications},
@@ -129,6 +129,23 @@ impl Nat {
         verdict
     }
 
+    /// Whether a packet from `zone` belongs to a connection, or to a datagram of which other fragments wait here. For callers
+    /// that have other ways for packets than this engine; nothing is checked but what it takes to tell.
+    pub fn knows(&self, now: Instant, zone: Zone, bytes: &[u8]) -> bool {
+        if self.table.len() == 0 {
+            return false;
+        }
+        let mut clock = self.clock;
+        let now = clock.advance(now);
+        self.recognises(now, zone, bytes).unwrap_or(false)
+    }
+
+    /// Where a published port leads: its mapping.
+    pub fn published(&self, external: IpAddr, protocol: IpProtocol, port: u16) -> Option<MappingId> {
+        let (number, _) = self.publications.find(external.into(), protocol.0, port)?;
+        Some(self.publications.get(number)?.mapping.id)
+    }
+
     /// Reads what [`handle_packet`](Self::handle_packet) will read of its tables for these packets of one zone, so that they
     /// wait for memory together rather than one after another. For batches of up to 64; changes nothing.
     pub fn look_ahead<'p>(&self, zone: Zone, packets: impl Iterator<Item = &'p [u8]>) {
@@ -180,6 +197,26 @@ impl Nat {
         let now = clock.advance(now);
         let live = self.table.iter().filter(move |(_, conn)| conn.deadline > now);
         live.map(move |(id, conn)| self.view(id, conn, now))
+    }
+
+    /// The same in parts, so that a large table does not hold up packets: the connections among `most` entries of the table from
+    /// number `from` on, and where to go on if there are more. What is there all the while comes once.
+    pub fn connections_from(
+        &self,
+        now: Instant,
+        from: u32,
+        most: u32,
+    ) -> (impl Iterator<Item = ConnView> + '_, Option<u32>) {
+        let mut clock = self.clock;
+        let now = clock.advance(now);
+        let (live, next) = self.table.part(from, most);
+        let live = live.filter(move |(_, conn)| conn.deadline > now);
+        (live.map(move |(id, conn)| self.view(id, conn, now)), next)
+    }
+
+    /// How many connections there are, with those that are over and not yet removed.
+    pub const fn connection_count(&self) -> usize {
+        self.table.len()
     }
 
     /// The connection that has this tuple in one of its directions.
@@ -311,3 +348,6 @@ const EXPIRY_BUDGET: usize = 256;
 const EVENT_QUEUE: usize = 4096;
 /// The longest error that is made (RFC 4443 §2.4).
 const REPLY_CAPACITY: usize = 1280;
+
+#[cfg(test)]
+mod tests;

@@ -10,9 +10,11 @@
 //! readiness (something is still ready) or wait ([`Wait`] says how). The clock is read once per turn.
 
 mod command;
+mod conns;
 mod network;
 mod ports;
 mod reactor;
+mod shortcut;
 mod uplink;
 mod wait;
 
