@@ -55,17 +55,25 @@ fn the_engine_does_as_nftables_does() {
 #[test]
 fn nftables_does_as_nftables_does() {
     in_sandbox("oracle::nftables_does_as_nftables_does", || {
-        compare(3000, (&[], &[]), |_| kernel("other").map(|kernel| Box::new(kernel) as _));
+        compare(3000, (&[], &[]), |_| {
+            kernel("other").map(|kernel| Box::new(kernel) as _)
+        });
     });
 }
 
-fn compare(packets: usize, (rows, partings): (&'static [Row], &'static [StateRow]), other: impl FnOnce(u64) -> Option<Box<dyn Router>>) {
+fn compare(
+    packets: usize,
+    (rows, partings): (&'static [Row], &'static [StateRow]),
+    other: impl FnOnce(u64) -> Option<Box<dyn Router>>,
+) {
     stay_on_one_cpu();
     let seed = number("SEED").unwrap_or_else(|| {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::from(since.subsec_nanos()) ^ since.as_secs()
     });
-    let Some(mut kernel) = kernel("oracle") else { return };
+    let Some(mut kernel) = kernel("oracle") else {
+        return;
+    };
     let Some(mut other) = other(seed) else { return };
     let begun = Instant::now();
     let capture = env::temp_dir().join(format!("vswitch-oracle-{seed}.pcapng"));
@@ -87,8 +95,14 @@ fn compare(packets: usize, (rows, partings): (&'static [Row], &'static [StateRow
         report.entries,
         begun.elapsed()
     );
-    let rows = rows.iter().map(|row| (row.name, row.reason)).zip(&report.accepted);
-    let partings = partings.iter().map(|row| (row.name, row.reason)).zip(&report.parted);
+    let rows = rows
+        .iter()
+        .map(|row| (row.name, row.reason))
+        .zip(&report.accepted);
+    let partings = partings
+        .iter()
+        .map(|row| (row.name, row.reason))
+        .zip(&report.parted);
     for ((name, reason), count) in rows.chain(partings) {
         let stale = if *count == 0 { " (stale?)" } else { "" };
         println!("  accepted {count:5} {name}: {reason}{stale}");
@@ -104,7 +118,10 @@ fn compare(packets: usize, (rows, partings): (&'static [Row], &'static [StateRow
         capture.display()
     );
     // Most packets should show something.
-    assert!(report.forwarded * 3 > report.packets, "too few packets are forwarded");
+    assert!(
+        report.forwarded * 3 > report.packets,
+        "too few packets are forwarded"
+    );
 }
 
 /// A namespace with nftables, or a visible reason why the test is skipped.

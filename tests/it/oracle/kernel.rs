@@ -120,9 +120,13 @@ impl Router for Kernel {
     fn entries(&mut self, protocol: Option<u8>) -> io::Result<Vec<Entry>> {
         let listing = fs::read_to_string(format!("/proc/{}/net/nf_conntrack", self.keeper.id()))?;
         let column = protocol.map(|protocol| format!(" {protocol} "));
-        let lines = listing.lines().filter(|line| column.as_ref().is_none_or(|column| line.contains(column)));
+        let lines = listing
+            .lines()
+            .filter(|line| column.as_ref().is_none_or(|column| line.contains(column)));
         let entries = lines.filter_map(Entry::read);
-        Ok(entries.filter(|entry| protocol.is_none_or(|protocol| protocol == entry.protocol)).collect())
+        Ok(entries
+            .filter(|entry| protocol.is_none_or(|protocol| protocol == entry.protocol))
+            .collect())
     }
 }
 
