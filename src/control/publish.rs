@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     api::types::PortsPublished,
-    dataplane::Forwarding,
+    dataplane::{External, Forwarding},
     model::{PortMapping, PortRequest, Sandbox, SandboxId},
 };
 
@@ -153,7 +153,7 @@ impl Control {
                 }
                 writer.release_ports(&mappings);
                 self.tidy(writer, sandbox.id);
-                return Err(failure(sandbox, home, error.into()));
+                return Err(failure(sandbox, home, error));
             }
             served.push(publication);
         }
@@ -247,7 +247,7 @@ impl Control {
         if opened.is_err() {
             writer.release_ports(std::slice::from_ref(&mapping));
         }
-        Ok(opened?)
+        opened
     }
 
     /// As [`settle_ports`](Self::settle_ports), for a sandbox that has just changed its networks or was taken over.
@@ -339,7 +339,14 @@ impl Control {
         let forwarding = self.forwarding(home, &publication.mapping)?;
         let sockets = self.sockets(writer, sandbox, home, &publication.mapping).await;
         let spec = home.spec(publication.id, &publication.mapping, sockets);
-        let addresses = addresses(&listeners);
+        let addresses = match &forwarding {
+            // No socket of the host serves it.
+            Some(Forwarding {
+                external: External::One(address),
+                ..
+            }) => vec![*address],
+            _ => addresses(&listeners),
+        };
         let published = self
             .shared
             .attacher

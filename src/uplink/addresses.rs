@@ -83,9 +83,11 @@ impl Addresses {
         self.usable().any(|net| net.addr() == address)
     }
 
-    /// Whether it is one of them, whoever has it.
+    /// Whether it is ours or is to become it. One that another station has is that station's.
     pub(super) fn contains(&self, address: IpAddr) -> bool {
-        self.all.iter().any(|own| own.net.addr() == address)
+        let is_it = |own: &&Own| own.net.addr() == address;
+        let own = self.all.iter().find(is_it);
+        own.is_some_and(|own| !matches!(own.standing, Standing::Taken(_)))
     }
 
     /// Whether it is in one of the prefixes.

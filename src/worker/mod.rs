@@ -13,6 +13,7 @@ mod command;
 mod network;
 mod ports;
 mod reactor;
+mod shortcut;
 mod uplink;
 mod wait;
 

@@ -21,8 +21,9 @@ use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode, Shared,
-    network::{Around, Network, SocketToken},
+    network::{Around, Exit, Leaving, Network, SocketToken},
     ports::Received,
+    shortcut::{Shortcut, Taken},
     uplink::Uplink,
     wait::Wait,
 };
@@ -38,6 +39,8 @@ pub(super) struct Reactor {
     networks: Vec<Option<Network>>,
     /// By what networks leave that do not leave by host sockets.
     uplink: Option<Uplink>,
+    /// The way from containers to published ports of others here.
+    shortcut: Shortcut,
     tokens: Tokens,
     /// Ports that may have frames, each once, in the order in which they get their next budget.
     ready: VecDeque<Token>,
@@ -79,6 +82,7 @@ impl Reactor {
             events,
             networks: Vec::new(),
             uplink: None,
+            shortcut: Shortcut::new(Instant::now()),
             tokens: Tokens::default(),
             ready: VecDeque::new(),
             deadline: None,
@@ -166,6 +170,10 @@ impl Reactor {
             self.has_turns |= network.has_turns();
             settle(now, network, &mut self.deadline, &self.events);
         }
+        if self.shortcut.poll_timeout().is_some_and(|at| at <= now) {
+            self.shortcut.handle_timeout(now, &mut self.networks);
+        }
+        self.settle_shortcut(now);
         if let Some(uplink) = &mut self.uplink {
             if uplink.poll_timeout().is_some_and(|at| at <= now) {
                 uplink.handle_timeout(now, &mut self.networks);
@@ -231,6 +239,39 @@ impl Reactor {
         traffic
     }
 
+    /// Sends a packet of the buffer, of which `len` bytes were read, by another way than its network's relay.
+    fn send_away(&mut self, now: Instant, (slot, port): (usize, PortId), len: usize, leaving: Leaving) {
+        let read = &mut self.buffer[..len];
+        match (leaving.by, &mut self.uplink) {
+            (Exit::Device, Some(uplink)) => {
+                uplink.handle_leaving(now, (slot, port), read, leaving, &mut self.networks);
+            }
+            (Exit::Device, None) => {}
+            (Exit::Inside, _) => {
+                let taken = self
+                    .shortcut
+                    .handle(now, (slot, port), read, leaving, &mut self.networks);
+                if taken == Taken::No
+                    && let Some(Some(network)) = self.networks.get_mut(slot)
+                {
+                    let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+                    network.relay_packet(port, read, leaving, &mut around);
+                }
+                self.settle_shortcut(now);
+            }
+        }
+    }
+
+    /// What every visit to the shortcut ends with, for it and for the networks that it delivered to.
+    fn settle_shortcut(&mut self, now: Instant) {
+        self.deadline = earliest(self.deadline, self.shortcut.poll_timeout());
+        for slot in self.shortcut.take_touched() {
+            if let Some(Some(network)) = self.networks.get_mut(slot) {
+                settle(now, network, &mut self.deadline, &self.events);
+            }
+        }
+    }
+
     /// Reads what a port has, within its budget; what is left of that.
     fn serve_port(&mut self, now: Instant, slot: usize, port: PortId) -> u32 {
         let mut left = BUDGET;
@@ -243,9 +284,8 @@ impl Reactor {
                     left -= 1;
                     let read = &mut self.buffer[..len];
                     let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-                    let leaving = network.handle_frame(port, read, &mut around);
-                    if let (Some(leaving), Some(uplink)) = (leaving, &mut self.uplink) {
-                        uplink.handle_leaving(now, (slot, port), read, leaving, &mut self.networks);
+                    if let Some(leaving) = network.handle_frame(port, read, &self.shortcut, &mut around) {
+                        self.send_away(now, (slot, port), len, leaving);
                     }
                 }
                 Received::Empty | Received::Lost => break,

@@ -67,13 +67,7 @@ impl Default for Zones {
 
 impl Uplink {
     /// Begins to test whether the addresses are free. `seed` is secret.
-    pub(super) fn new(
-        now: Instant,
-        config: DeviceUplink,
-        mtu: u16,
-        socket: PacketSocket,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(now: Instant, config: DeviceUplink, mtu: u16, socket: PacketSocket, seed: u64) -> Self {
         Self {
             wire: Wire::new(socket),
             station: Station::new(now, config.mac, &config.addresses, &config.gateways),
@@ -203,8 +197,9 @@ impl Uplink {
         self.forwards.remove_network(slot);
     }
 
-    /// Forgets what an endpoint's addresses had: somebody else may get them.
+    /// Forgets what an endpoint's addresses had, connections and ports: somebody else may get them.
     pub(super) fn remove_host(&mut self, now: Instant, slot: usize, address: IpAddr) {
+        self.forwards.remove_host(now, (slot, address), &mut self.nat);
         let zones = self.slots.get(slot).copied().unwrap_or_default();
         let zone = if address.is_ipv4() { zones.v4 } else { zones.v6 };
         if !zone.is_outside() {

@@ -166,10 +166,16 @@ impl Nat {
         if is_broadcast(&inside.network.prefixes, dst) || is_broadcast(&self.outside.prefixes, dst) {
             return Err(DropReason::Martian);
         }
-        if inside.owns(&tuple.dst) {
+        // A gateway's address leads to published ports as external ones do; Docker's users expect it.
+        let is_gateways = inside.owns(&tuple.dst);
+        let is_published = || {
+            let found = self.publications.find(tuple.dst, tuple.protocol, tuple.dst_port);
+            found.is_some()
+        };
+        if is_gateways && !is_published() {
             return Ok(Decision::Local);
         }
-        if self.is_external(&tuple.dst) {
+        if is_gateways || self.is_external(&tuple.dst) {
             return self.turn_back(zone, arrival, tuple);
         }
         if inside.contains(dst) {

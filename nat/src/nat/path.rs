@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use vswitch_wire::Offload;
+use vswitch_wire::{Fragment, Offload};
 
 use super::Nat;
 use crate::{
@@ -142,8 +142,7 @@ impl Nat {
         let is_filling = self.is_filling();
         let conn = self.table.conn_mut(id);
         let (status, state) = (conn.status, conn.tracker.state());
-        let tracked = track(conn, direction, kind, arrival, &self.config.tcp);
-        let tracked = match tracked {
+        let tracked = match track(conn, direction, kind, arrival, &self.config.tcp) {
             Ok(tracked) => tracked,
             Err(reason) => {
                 self.doubt(id, arrival.ticks);
@@ -186,15 +185,16 @@ impl Nat {
         self.pass_on(arrival, (egress, fit), out)
     }
 
-    /// A connection whose packets make no sense in either direction is probably over (N-TCP-25).
+    /// After a segment that was refused: where both sides have ended what the tracker thinks goes on, it does not go on for
+    /// long (N-TCP-25).
     #[cold]
     fn doubt(&mut self, id: ConnId, now: Ticks) {
         let conn = self.table.conn(id);
         if let Tracker::Tcp(track) = &conn.tracker
             && track.is_out_of_step()
         {
-            let sooner = now.plus(self.config.timeouts.ticks(Timer::TcpUnacknowledged));
-            let deadline = conn.deadline.min(sooner);
+            let soonest = now.plus(self.config.timeouts.ticks(Timer::TcpUnacknowledged));
+            let deadline = conn.deadline.min(soonest);
             self.table.set_deadline(id, deadline);
         }
     }
@@ -239,15 +239,7 @@ impl Nat {
     ) -> Result<Verdict, DropReason> {
         self.check_source(arrival.zone, &arrival.packet.src)?;
         // The quoted packet went the other way, so its mirror image is what would come from where the error comes from.
-        let quoted = Tuple {
-            src: error.quoted.src,
-            dst: error.quoted.dst,
-            src_port: error.quoted.src_port,
-            dst_port: error.quoted.dst_port,
-            zone: arrival.zone,
-            protocol: error.protocol.0,
-            query: error.query,
-        };
+        let quoted = error.quoted_in(arrival.zone);
         let key = quoted.inverted();
         let found = self.table.find(&key);
         let Some((id, direction)) = found.filter(|&(id, _)| self.table.conn(id).deadline > arrival.ticks)
@@ -310,6 +302,27 @@ impl Nat {
         }
         self.complain(arrival, Complaint::PacketTooBig(mtu), out);
         Err(DropReason::Mtu)
+    }
+
+    /// Whether a packet has a connection; an error if it cannot be read.
+    pub(super) fn recognises(&self, now: Ticks, zone: Zone, bytes: &[u8]) -> Result<bool, DropReason> {
+        let packet = Packet::parse(bytes)?;
+        let is_live = |tuple: &Tuple| {
+            let found = self.table.find(tuple);
+            found.is_some_and(|(id, _)| self.table.conn(id).deadline > now)
+        };
+        if packet.fragment.is_some_and(|fragment| !fragment.is_whole()) {
+            let begins = hint(zone, bytes).filter(|_| packet.fragment.is_some_and(Fragment::is_first));
+            return Ok(
+                begins.is_some_and(|tuple| is_live(&tuple)) || self.fragments.expects(zone, bytes, &packet)
+            );
+        }
+        let Transport { tuple, kind } = Transport::read(bytes, &packet, zone)?;
+        let Kind::Message = kind else {
+            return Ok(is_live(&tuple));
+        };
+        let error = IcmpError::read(bytes, &packet)?;
+        Ok(error.is_some_and(|error| is_live(&error.quoted_in(zone).inverted())))
     }
 
     /// Reads the memory that handling these packets will need: first what leads to their entries, then the entries.
@@ -409,6 +422,9 @@ fn track(
     };
     match (&mut conn.tracker, kind) {
         (Tracker::Tcp(track), Kind::Tcp(segment)) => track.track(direction, segment, policy),
+        // With identifier 0 a question from the other side has the tuple of an answer (N-ICQ-1, N-ICQ-5).
+        (_, Kind::Ask(_)) if direction == Direction::Reply => Err(DropReason::Invalid),
+        (_, Kind::Answer) if direction == Direction::Original => Err(DropReason::Invalid),
         (Tracker::Tcp(_), _) => Err(DropReason::Invalid),
         // Only what goes on for a while is a stream (N-FLT-6).
         (Tracker::Udp(since), _) if is_replied && arrival.ticks >= since.plus(STREAM_AGE) => {

@@ -3,7 +3,7 @@
 use vswitch_nat::{DropReason, Filtering, Unsolicited};
 
 use crate::{
-    packets::{ACK, SYN, UDP, ends, icmp_kind, ping, quoted, tcp, udp},
+    packets::{ACK, SYN, UDP, ends, icmp_kind, ping, pong, quoted, tcp, udp},
     site::*,
 };
 
@@ -256,4 +256,13 @@ fn n_flt_1_an_echo_is_no_answer() {
         site.put(OUTSIDE, &ping(S, X, 77)).verdict,
         vswitch_nat::Verdict::Local
     );
+}
+
+#[test]
+fn n_icq_5_identifier_0_makes_a_question_no_answer() {
+    let mut site = Site::linux();
+    site.out(&ping(A, S, 0));
+    site.back(&pong(S, X, 0));
+    assert_eq!(site.refused(OUTSIDE, &ping(S, X, 0)), DropReason::Invalid);
+    assert_eq!(site.refused(INSIDE, &pong(A, S, 0)), DropReason::Invalid);
 }

@@ -275,6 +275,19 @@ fn an_ipv6_address_that_another_station_has_is_not_used() {
     }
 }
 
+#[test]
+fn a_station_that_has_an_address_of_ours_is_a_neighbour_like_others() {
+    let mut link = Link::new(&["192.0.2.10/24", "192.0.2.11/24"], &[]);
+    let taken = Ipv4Addr::new(192, 0, 2, 11);
+    link.hear_arp(&Arp::announcement(OTHER, taken));
+    link.pass(5 * SECOND);
+    link.said();
+    link.send(taken);
+    assert_eq!(link.said(), [ask(taken)]);
+    link.hear_arp(&Arp::reply(OTHER, taken, MAC, IP));
+    assert_eq!(link.said(), [Said::Packet(OTHER, taken.into())]);
+}
+
 /// RFC 5227 §2.4 (c).
 #[test]
 fn an_address_is_defended_once_in_ten_seconds() {

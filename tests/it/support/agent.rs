@@ -2,6 +2,7 @@
 
 mod bulk;
 mod datagrams;
+mod ftp;
 mod resolver;
 mod streams;
 mod visitors;

@@ -7,6 +7,14 @@
 //! IPv6 the same: `2001:db8:1::/64` and `2001:db8:2::/64`. The host knows no route to [`UNREACHABLE`], and
 //! the outside drops what goes to [`BLACK_HOLE`].
 //!
+//! For a daemon with a device uplink there is a second cable, on which the host's kernel has no address:
+//!
+//! ```text
+//! host up0 ──── 198.51.100.2 outside
+//! ```
+//!
+//! IPv6: `2001:db8:3::/64`.
+//!
 //! Whoever has no privilege makes all this in a user namespace. The daemon then runs in another one inside it,
 //! which owns nothing: it has no capability over the host's network, as on a real machine.
 
@@ -35,6 +43,8 @@ pub(crate) enum Place {
 /// What the daemon may do to the host's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Privilege {
+    /// Everything in the host's network, whoever runs the tests.
+    Network,
     /// Nothing.
     None,
     /// What whoever runs the tests may do.
@@ -63,9 +73,23 @@ impl Outside {
     pub(crate) fn with(privilege: Privilege) -> Option<Self> {
         let world = Self::fresh(privilege)?;
         // The highest group that the host's user namespace knows.
-        let last_group = if world.unprivileged.is_some() { 0 } else { i32::MAX };
+        let is_all = rustix::process::geteuid().is_root() && world.unprivileged.is_none();
+        let last_group = if is_all { i32::MAX } else { 0 };
         let script = format!("echo 0 {last_group} >/proc/sys/net/ipv4/ping_group_range");
         world.ok(Place::Host, &script);
+        Some(world)
+    }
+
+    /// The same with the second cable, and a daemon that may use it.
+    #[must_use]
+    pub(crate) fn with_device() -> Option<Self> {
+        let world = Self::with(Privilege::Network)?;
+        let outside = world.outside.pid();
+        world.ok(
+            Place::Host,
+            &format!("ip link add up0 type veth peer name dev0 netns {outside}; ip link set up0 up"),
+        );
+        world.ok(Place::Outside, DEVICE);
         Some(world)
     }
 
@@ -76,11 +100,17 @@ impl Outside {
             return None;
         }
         let is_root = rustix::process::geteuid().is_root();
-        let made = if is_root && privilege == Privilege::Own {
+        let made = if is_root && privilege != Privilege::None {
             Self::make(&["unshare", "--net", "--mount"], Privilege::Own)
         } else {
             let words = ["unshare", "--user", "--map-root-user", "--net", "--mount"];
-            Self::make(&words, Privilege::None)
+            let is_owner = privilege == Privilege::Network;
+            let privilege = if is_owner {
+                Privilege::Network
+            } else {
+                Privilege::None
+            };
+            Self::make(&words, privilege)
         };
         made.inspect_err(|reason| skip(format_args!("{reason}"))).ok()
     }
@@ -91,7 +121,7 @@ impl Outside {
         fs::set_permissions(resolvers.path(), fs::Permissions::from_mode(0o644))
             .map_err(|error| error.to_string())?;
         let namespaces: &[&str] = match privilege {
-            Privilege::None => &["user", "net", "mnt"],
+            Privilege::Network | Privilege::None => &["user", "net", "mnt"],
             Privilege::Own => &["net", "mnt"],
         };
         let host = Space::make(&[], host, namespaces)?;
@@ -109,7 +139,7 @@ impl Outside {
                 space.entry.splice(0..0, host.entry.iter().cloned());
                 Some(space)
             }
-            Privilege::Own => None,
+            Privilege::Network | Privilege::Own => None,
         };
         let world = Self {
             unprivileged,
@@ -163,6 +193,16 @@ impl Outside {
             starter: entry.clone(),
         };
         Daemon::start_behind(entry, flags)
+    }
+
+    /// Runs a daemon in the host with an uplink that it cannot have, to its end.
+    pub(crate) fn unprivileged_daemon(&self, uplink: &str) -> Outcome {
+        let entry = &self.unprivileged.as_ref().unwrap_or(&self.host).entry;
+        let script = format!(
+            "d=$(mktemp -d); exec timeout 20 {} --host unix://$d/s --state-dir $d/state --uplink {uplink}",
+            super::program().display()
+        );
+        Outcome::of(behind(entry, "sh").args(["-ec", &script]))
     }
 
     /// The same, with a limit on its open files.
@@ -336,6 +376,10 @@ pub(crate) const BOTH: [IpAddr; 2] = [IpAddr::V4(OUTSIDE4), IpAddr::V6(OUTSIDE6)
 pub(crate) const FAR4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
 pub(crate) const FAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
 
+/// The machine beside the host, on the second cable.
+pub(crate) const NEAR4: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+pub(crate) const NEAR6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, 2);
+
 /// Where the host knows no route to.
 pub(crate) const UNREACHABLE: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
@@ -363,6 +407,11 @@ ip address add 203.0.113.1/24 dev far0; ip address add 2001:db8:2::1/64 dev far0
 ip link set host0 up; ip route add blackhole 198.18.0.0/15
 echo 1 >/proc/sys/net/ipv4/ip_forward; echo 1 >/proc/sys/net/ipv6/conf/all/forwarding
 echo 0 >/proc/sys/net/ipv4/icmp_ratelimit; echo 0 >/proc/sys/net/ipv6/icmp/ratelimit";
+
+/// On the second cable.
+const DEVICE: &str = "\
+ip address add 198.51.100.2/24 dev dev0; ip address add 2001:db8:3::2/64 dev dev0 nodad
+ip link set dev0 up";
 
 const FAR: &str = "\
 ip link set out0 up

@@ -15,7 +15,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::{super::daemon::PATIENCE, bulk::fill, input_ended, or_kind, say};
+use super::{super::daemon::PATIENCE, bulk::fill, ftp, input_ended, or_kind, say};
 
 /// What a server does with each connection.
 #[derive(Debug, Serialize, Deserialize)]
@@ -28,6 +28,8 @@ pub(crate) enum Service {
     Echo,
     /// Sends so much of the known stream while it reads the other end's.
     Exchange { send: u64 },
+    /// Gives [`PAGE`] by FTP.
+    Ftp,
     /// Speaks first; says what it hears then.
     Greet,
     /// Answers a request by [`PAGE`].
@@ -97,6 +99,7 @@ impl Service {
                 let received = exchange(&stream, send)?;
                 Ok(received.to_string())
             }
+            Self::Ftp => ftp::serve(stream),
             Self::Greet => {
                 stream.write_all(b"welcome")?;
                 stream.shutdown(Shutdown::Write)?;
