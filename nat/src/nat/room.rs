@@ -53,7 +53,7 @@ impl Nat {
         } else {
             return Ok(None);
         };
-        let share = self.fair_share(held);
+        let share = held / self.hosts.count(scope).max(1);
         // Who has a fair share gives up something of its own first; who has not more than that gives up nothing for others.
         let victim = match count >= share && self.hosts.host(host).unassured_count > 0 {
             true => Some(host),
@@ -68,11 +68,6 @@ impl Nat {
             Eviction::Never => None,
             Eviction::Offender => self.table.first(&self.hosts.host(host?).unassured),
         }
-    }
-
-    /// What each host may have of so many connections.
-    fn fair_share(&self, held: usize) -> usize {
-        held / self.hosts.len().max(1)
     }
 
     /// Enters a connection with everything that hangs on it.
@@ -215,7 +210,7 @@ impl Nat {
     /// nf_conntrack_proto_tcp.c, `tcp_can_early_drop`; but not of a host that has less than a fair share (N-TBL-3).
     fn can_give_up(&self, id: ConnId) -> bool {
         let owner = self.hosts.host(self.table.cold(id).host);
-        if (owner.count as usize) < self.fair_share(self.table.len()) {
+        if (owner.count as usize) < self.table.len() / self.hosts.count(None).max(1) {
             return false;
         }
         let conn = self.table.conn(id);
