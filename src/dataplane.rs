@@ -3,6 +3,8 @@
 //! Every call is a message to the worker that owns the network, answered when the worker has applied
 //! it; nothing here touches a table of the packet path.
 
+mod connections;
+
 use std::{
     collections::HashMap,
     io,
@@ -32,6 +34,11 @@ use crate::{
     worker::{Command, Reply, Shared as WorkersShared, Worker},
 };
 
+pub use self::connections::{
+    ConnEvent, ConnEvents, ConnFilter, ConnPage, ConnRow, EndsFilter, Family, Place, Status,
+    TranslatedNetwork, TranslatedPort, TranslationView, has_ports,
+};
+pub(crate) use self::connections::{Visit, Watcher};
 pub use crate::worker::PollMode;
 
 /// What the data plane must know of a network.

@@ -287,6 +287,15 @@ impl Table {
             .filter(|(id, _)| self.is_live(*id))
     }
 
+    /// The live ones of the `most` entries from number `from` on, and where to go on if there are more.
+    pub(crate) fn part(&self, from: u32, most: u32) -> (impl Iterator<Item = (ConnId, &Conn)>, Option<u32>) {
+        let all = self.conns.len() as u32;
+        let end = from.saturating_add(most).min(all);
+        let live = (from..end).map(ConnId).filter(|&id| self.is_live(id));
+        let live = live.map(|id| (id, self.conn(id)));
+        (live, (end < all).then_some(end))
+    }
+
     /// The live entry of the smallest number from `from` on, looking at one only; and where to go on.
     pub(crate) fn step(&self, from: u32) -> (Option<ConnId>, u32) {
         let id = ConnId(if (from as usize) < self.conns.len() {

@@ -31,7 +31,7 @@ mod verdict;
 
 pub use config::{Config, Eviction, Filtering, HairpinSource, Limits, Mapping, PortChoice, Unsolicited};
 pub use fragments::FragmentLimits;
-pub use listing::{ConnView, Event, Traffic};
+pub use listing::{ConnView, Event, NetworkView, PublicationView, Traffic};
 pub use nat::{Nat, packet_len};
 pub use network::{AddNetworkError, Egress, MappingId, Network, Outside, PortMapping, PublishError};
 pub use npt::{PrefixPair, PrefixPairError};

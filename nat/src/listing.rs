@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{MappingId, Tuple};
+use crate::{MappingId, Network, PortMapping, Tuple};
 
 /// A connection in a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,24 @@ pub struct Traffic {
     pub packets: u64,
     /// Bytes of IP packets on the wire.
     pub bytes: u64,
+}
+
+/// A network in a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NetworkView<'a> {
+    /// What it is.
+    pub network: &'a Network,
+    /// Connections that count for it now.
+    pub connections: usize,
+}
+
+/// A published port in a listing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublicationView<'a> {
+    /// What it is.
+    pub mapping: &'a PortMapping,
+    /// Connections that have come by it since it was published.
+    pub hits: u64,
 }
 
 /// What happened to a connection.

@@ -199,6 +199,26 @@ impl Nat {
         live.map(move |(id, conn)| self.view(id, conn, now))
     }
 
+    /// The same in parts, so that a large table does not hold up packets: the connections among `most` entries of the table from
+    /// number `from` on, and where to go on if there are more. What is there all the while comes once.
+    pub fn connections_from(
+        &self,
+        now: Instant,
+        from: u32,
+        most: u32,
+    ) -> (impl Iterator<Item = ConnView> + '_, Option<u32>) {
+        let mut clock = self.clock;
+        let now = clock.advance(now);
+        let (live, next) = self.table.part(from, most);
+        let live = live.filter(move |(_, conn)| conn.deadline > now);
+        (live.map(move |(id, conn)| self.view(id, conn, now)), next)
+    }
+
+    /// How many connections there are, with those that are over and not yet removed.
+    pub const fn connection_count(&self) -> usize {
+        self.table.len()
+    }
+
     /// The connection that has this tuple in one of its directions.
     pub fn connection(&self, now: Instant, tuple: &Tuple) -> Option<ConnView> {
         let mut clock = self.clock;
@@ -328,3 +348,6 @@ const EXPIRY_BUDGET: usize = 256;
 const EVENT_QUEUE: usize = 4096;
 /// The longest error that is made (RFC 4443 §2.4).
 const REPLY_CAPACITY: usize = 1280;
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,8 @@ use crate::{Address, MappingId, PortMapping, PublishError, conntrack::List};
 pub(crate) struct Publication {
     pub(crate) mapping: PortMapping,
     pub(crate) connections: List,
+    /// How many there were.
+    pub(crate) hits: u64,
     /// It lets nobody in any more and goes with its last connection.
     pub(crate) is_withdrawn: bool,
 }
@@ -50,6 +52,7 @@ impl Publications {
         self.all[number as usize] = Some(Publication {
             mapping,
             connections: List::EMPTY,
+            hits: 0,
             is_withdrawn: false,
         });
         Ok(())

@@ -1,6 +1,6 @@
 //! Typed client of the API, for the CLI and for tests.
 
-use std::{fmt::Write as _, io};
+use std::{fmt::Write as _, io, marker::PhantomData};
 
 use http_body_util::{BodyExt, Full};
 use hyper::{
@@ -16,9 +16,10 @@ use tokio::net::UnixStream;
 use super::{
     socket::DaemonSocket,
     types::{
-        Bridge, Container, ContainerSummary, DaemonInfo, ErrorBody, Event, FdbEntry, FlowEntry, Info,
-        Network, NetworkConnect, NetworkCreate, NetworkCreated, NetworkDisconnect, NetworksPruned, PortEntry,
-        PortStats, PortsPublish, PortsPublished, PortsUnpublish, SandboxCreate, SandboxCreated, Version,
+        Bridge, ConnectionCount, ConnectionEntry, ConnectionEvent, Container, ContainerSummary, DaemonInfo,
+        ErrorBody, Event, FdbEntry, FlowEntry, Info, NatInfo, Network, NetworkConnect, NetworkCreate,
+        NetworkCreated, NetworkDisconnect, NetworksPruned, PortEntry, PortStats, PortsPublish,
+        PortsPublished, PortsUnpublish, SandboxCreate, SandboxCreated, Version,
     },
 };
 
@@ -226,13 +227,71 @@ impl Client {
             .await
     }
 
+    /// The connections of the translation that fit `conditions`, pairs of a key and a value such as `("protocol", "tcp")`.
+    pub async fn connections(&self, conditions: &Filters<'_>) -> Result<Vec<ConnectionEntry>, ClientError> {
+        self.fetch(&format!("/vswitch/v1/conntrack{}", query(&[], conditions)))
+            .await
+    }
+
+    /// Removes the connections that fit; gives what they were.
+    pub async fn remove_connections(
+        &self,
+        conditions: &Filters<'_>,
+    ) -> Result<Vec<ConnectionEntry>, ClientError> {
+        let path = format!("/vswitch/v1/conntrack{}", query(&[], conditions));
+        decode(&self.send(Method::DELETE, &path, Bytes::new()).await?)
+    }
+
+    /// Removes all connections.
+    pub async fn flush_connections(&self) -> Result<(), ClientError> {
+        let response = self.request(Method::DELETE, "/vswitch/v1/conntrack", Bytes::new());
+        let mut body = response.await?.into_body();
+        let mut last = Bytes::new();
+        // What they were may be much, and nobody wants to know.
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame?.into_data() {
+                last = data;
+            }
+        }
+        match last.trim_ascii_end().ends_with(b"]") {
+            true => Ok(()),
+            false => Err(ClientError::Answer(
+                "it ends early; some connections may be left".into(),
+            )),
+        }
+    }
+
+    /// How many connections there are.
+    pub async fn connection_count(&self) -> Result<u64, ClientError> {
+        let answer: ConnectionCount = self.fetch("/vswitch/v1/conntrack/count").await?;
+        Ok(answer.count)
+    }
+
+    /// What happens from now on to connections that fit; `types` is a condition, too.
+    pub async fn connection_events(
+        &self,
+        conditions: &Filters<'_>,
+    ) -> Result<EventStream<ConnectionEvent>, ClientError> {
+        self.stream(&format!("/vswitch/v1/conntrack/events{}", query(&[], conditions)))
+            .await
+    }
+
+    /// What is translated to what.
+    pub async fn nat(&self) -> Result<NatInfo, ClientError> {
+        self.fetch("/vswitch/v1/nat").await
+    }
+
     /// What happens from now on.
     pub async fn events(&self, filters: &Filters<'_>) -> Result<EventStream, ClientError> {
-        let path = format!("/events{}", query(filters, &[]));
-        let response = self.request(Method::GET, &path, Bytes::new()).await?;
+        self.stream(&format!("/events{}", query(filters, &[]))).await
+    }
+
+    async fn stream<T>(&self, path: &str) -> Result<EventStream<T>, ClientError> {
+        let response = self.request(Method::GET, path, Bytes::new()).await?;
         Ok(EventStream {
             body: response.into_body(),
             buffer: Vec::new(),
+            event: PhantomData,
         })
     }
 
@@ -307,18 +366,19 @@ pub enum Listed {
 
 /// Events as they happen.
 #[derive(Debug)]
-pub struct EventStream {
+pub struct EventStream<T = Event> {
     body: Incoming,
     buffer: Vec<u8>,
+    event: PhantomData<T>,
 }
 
-impl EventStream {
+impl<T: DeserializeOwned> EventStream<T> {
     /// The next event; `None` when the daemon has ended the stream.
     ///
     /// # Errors
     ///
     /// The connection broke or a line is no event.
-    pub async fn next(&mut self) -> Result<Option<Event>, ClientError> {
+    pub async fn next(&mut self) -> Result<Option<T>, ClientError> {
         loop {
             if let Some(end) = self.buffer.iter().position(|&byte| byte == b'\n') {
                 let line: Vec<u8> = self.buffer.drain(..=end).collect();

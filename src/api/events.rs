@@ -104,7 +104,7 @@ fn line(event: &Event) -> Bytes {
 }
 
 /// A body that ends with its channel.
-struct Lines(mpsc::Receiver<Bytes>);
+pub(super) struct Lines(pub(super) mpsc::Receiver<Bytes>);
 
 impl hyper::body::Body for Lines {
     type Data = Bytes;

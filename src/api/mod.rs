@@ -11,6 +11,7 @@ pub mod client;
 pub mod socket;
 pub mod types;
 
+mod conntrack;
 mod containers;
 mod error;
 mod events;

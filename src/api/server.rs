@@ -16,7 +16,9 @@ use axum::{
 };
 use tokio::{net::UnixListener, sync::watch, time};
 
-use super::{containers, error::ApiError, events, networks, socket::DaemonSocket, system, vswitch};
+use super::{
+    conntrack, containers, error::ApiError, events, networks, socket::DaemonSocket, system, vswitch,
+};
 use crate::control::{Caller, Control};
 
 /// Serves the API until `shutdown` completes and the requests under way are answered; clients that do not
@@ -140,6 +142,13 @@ fn router(api: Api) -> Router {
         .route("/vswitch/v1/fdb", get(vswitch::fdb))
         .route("/vswitch/v1/stats", get(vswitch::stats))
         .route("/vswitch/v1/flows", get(vswitch::flows))
+        .route(
+            "/vswitch/v1/conntrack",
+            get(conntrack::list).delete(conntrack::remove),
+        )
+        .route("/vswitch/v1/conntrack/count", get(conntrack::count))
+        .route("/vswitch/v1/conntrack/events", get(conntrack::events))
+        .route("/vswitch/v1/nat", get(conntrack::nat))
         .fallback(unknown)
         .method_not_allowed_fallback(unknown)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))

@@ -25,6 +25,7 @@ use crate::control::{
     fixtures::{self, FakeAttacher},
 };
 
+mod conntrack;
 mod containers;
 mod docker;
 mod flows;

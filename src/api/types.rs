@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-pub use self::{container::*, network::*, vswitch::*};
+pub use self::{container::*, nat::*, network::*, vswitch::*};
 
 mod container;
+mod nat;
 mod network;
 mod vswitch;
 

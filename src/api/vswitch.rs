@@ -10,6 +10,7 @@ use hyper::StatusCode;
 use vswitch_proxy::publish::{MappingId, MappingView};
 
 use super::{
+    conntrack,
     error::{ApiError, Body},
     networks::Parameters,
     server::{Api, PeerInfo},
@@ -296,6 +297,9 @@ pub(super) async fn stats(
         stats.collect()
     });
     stats.sort_by(|a, b| (&a.network, a.port).cmp(&(&b.network, b.port)));
+    if network.is_none() && sandbox.is_none() {
+        stats.extend(conntrack::stats(&api.control).await?);
+    }
     Ok(Json(stats))
 }
 

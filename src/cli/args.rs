@@ -12,10 +12,12 @@ use super::network_flag::{self, NetworkFlag};
 use crate::model::LinkKind;
 
 pub use self::{
+    conntrack::{ConnectionFilterArgs, ConntrackArgs, EventKind, Family, Output, Status, Table},
     ports::{ContainerPort, PortArgs, PublishArgs, PublishFlag, UnpublishArgs},
     replay::ReplayArgs,
 };
 
+mod conntrack;
 mod ports;
 mod replay;
 
@@ -89,6 +91,12 @@ pub enum Command {
     Stats(StatsArgs),
     /// Show the connections that containers have to the outside
     Flows(FlowsArgs),
+    /// Show and remove connections that are translated, as conntrack does
+    #[command(long_about = conntrack::ABOUT, after_help = conntrack::EXIT_CODES)]
+    Conntrack(Box<ConntrackArgs>),
+    /// Show what is translated to what
+    #[command(subcommand)]
+    Nat(NatCommand),
     /// Play a capture through the NAT engine and write what comes out; needs no daemon
     Replay(ReplayArgs),
     /// Show all of it on a daemon of its own: two networks, three sandboxes, traffic, then remove everything
@@ -109,6 +117,13 @@ pub enum Command {
         #[arg(value_hint = ValueHint::DirPath)]
         dir: Option<PathBuf>,
     },
+}
+
+/// `vswitch nat …`.
+#[derive(Debug, Subcommand)]
+pub enum NatCommand {
+    /// Show external addresses, how each network's packets leave, and published ports with what has come by them
+    Rules(FormatArgs),
 }
 
 /// `vswitch network …`.
@@ -402,7 +417,7 @@ pub struct FdbArgs {
     pub format: FormatArgs,
 }
 
-/// `vswitch stats`.
+/// `vswitch stats`. Without a name the last row has the drops of the translation, called `nat`.
 #[derive(Debug, Args)]
 pub struct StatsArgs {
     /// A network or a sandbox, in place of everything

@@ -16,6 +16,7 @@
 //! stderr that begins with `vswitch:`; standard output carries answers only.
 
 pub mod args;
+pub mod conntrack;
 pub mod daemon;
 pub mod docs;
 pub mod failure;
@@ -23,6 +24,7 @@ pub mod flows;
 pub mod ipam;
 pub mod list;
 pub mod names;
+pub mod nat;
 pub mod network;
 pub mod network_flag;
 pub mod port;
@@ -42,7 +44,7 @@ use std::{
 use clap::Parser;
 
 use self::{
-    args::{Cli, Command},
+    args::{Cli, Command, NatCommand},
     daemon::Session,
     failure::Failure,
 };
@@ -85,6 +87,9 @@ fn perform(cli: Cli, out: &mut impl Write) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Attach(args) => sandbox::attach(&session()?, args, out)?,
         Command::Completion { shell } => docs::completion(shell, out)?,
+        Command::Conntrack(args) => {
+            session()?.ask(async |client| conntrack::conntrack(client, &args, out).await)?;
+        }
         Command::Demo => return Ok(crate::demo::run()),
         Command::Detach(args) => session()?.ask(async |client| sandbox::detach(client, &args, out).await)?,
         Command::Exec(args) => return sandbox::exec(&session()?, args),
@@ -94,6 +99,9 @@ fn perform(cli: Cli, out: &mut impl Write) -> Result<ExitCode, Failure> {
         Command::Inspect(args) => session()?.ask(async |client| list::inspect(client, &args, out).await)?,
         Command::Man { dir: None } => docs::main_page(out)?,
         Command::Man { dir: Some(directory) } => manual(&directory, out)?,
+        Command::Nat(NatCommand::Rules(format)) => {
+            session()?.ask(async |client| nat::rules(client, format, out).await)?;
+        }
         Command::Network(command) => network::run(&session()?, command, out)?,
         Command::Port(args) => session()?.ask(async |client| port::port(client, &args, out).await)?,
         Command::Ps(args) => session()?.ask(async |client| list::ps(client, &args, out).await)?,

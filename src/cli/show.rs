@@ -167,14 +167,16 @@ pub fn print_stats(out: &mut impl Write, ports: &[PortStats], counters: Counters
     ];
     const NUMBERS: [usize; 6] = [1, 3, 4, 5, 6, 7];
     let common = |port: &PortStats| {
+        // The translation has drops only.
+        let of_port = |text: String| if port.network.is_empty() { dash() } else { text };
         [
-            port.network.clone(),
-            port.port.to_string(),
+            of_port(port.network.clone()),
+            of_port(port.port.to_string()),
             port.label.clone(),
-            port.rx_frames.to_string(),
-            print::bytes(port.rx_bytes),
-            port.tx_frames.to_string(),
-            print::bytes(port.tx_bytes),
+            of_port(port.rx_frames.to_string()),
+            of_port(print::bytes(port.rx_bytes)),
+            of_port(port.tx_frames.to_string()),
+            of_port(print::bytes(port.tx_bytes)),
             port.drops
                 .values()
                 .copied()

@@ -8,7 +8,8 @@ use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, Mapp
 
 use crate::{
     dataplane::{
-        DataPlaneError, EndpointSpec, FdbRow, FlowRow, Forwarding, NetworkSpec, PortRow, UplinkView,
+        ConnFilter, ConnRow, DataPlaneError, EndpointSpec, FdbRow, FlowRow, Forwarding, NetworkSpec, PortRow,
+        TranslationView, UplinkView, Visit, Watcher,
     },
     io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
@@ -35,6 +36,17 @@ pub(crate) enum Command {
         mtu: u16,
         socket: PacketSocket,
         reply: Reply<()>,
+    },
+    ConnectionEvents {
+        watcher: Watcher,
+        reply: Reply<()>,
+    },
+    /// Visits a part of the table of connections from this entry on; answers with where to go on.
+    Connections {
+        visit: Visit,
+        filter: Arc<ConnFilter>,
+        from: u32,
+        reply: Reply<(Vec<ConnRow>, Option<u32>)>,
     },
     Fdb {
         network: Option<NetworkId>,
@@ -92,6 +104,9 @@ pub(crate) enum Command {
         reply: Reply<()>,
     },
     Stop,
+    Translations {
+        reply: Reply<Option<TranslationView>>,
+    },
     Unpublish {
         network: NetworkId,
         mapping: MappingId,

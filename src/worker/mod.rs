@@ -10,6 +10,7 @@
 //! readiness (something is still ready) or wait ([`Wait`] says how). The clock is read once per turn.
 
 mod command;
+mod conns;
 mod network;
 mod ports;
 mod reactor;

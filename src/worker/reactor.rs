@@ -21,6 +21,7 @@ use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode, Shared,
+    conns::{Translation, Watchers},
     network::{Around, Exit, Leaving, Network, SocketToken},
     ports::Received,
     shortcut::{Shortcut, Taken},
@@ -41,6 +42,7 @@ pub(super) struct Reactor {
     uplink: Option<Uplink>,
     /// The way from containers to published ports of others here.
     shortcut: Shortcut,
+    watchers: Watchers,
     tokens: Tokens,
     /// Ports that may have frames, each once, in the order in which they get their next budget.
     ready: VecDeque<Token>,
@@ -83,6 +85,7 @@ impl Reactor {
             networks: Vec::new(),
             uplink: None,
             shortcut: Shortcut::new(Instant::now()),
+            watchers: Watchers::default(),
             tokens: Tokens::default(),
             ready: VecDeque::new(),
             deadline: None,
@@ -110,6 +113,7 @@ impl Reactor {
             }
             self.fire_timers(now);
             let traffic = [self.serve_flows(now), self.serve_ready(now), self.take_turns(now)];
+            self.tell_watchers();
             if traffic.contains(&true) {
                 self.wait.note_traffic(now);
             }
@@ -149,10 +153,25 @@ impl Reactor {
         loop {
             match self.commands.try_recv() {
                 Ok(Command::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Ok(command) => self.apply(now, command),
+                Ok(command) => {
+                    self.apply(now, command);
+                    // Before the next one gives zones of a network that has gone to another.
+                    self.tell_watchers();
+                }
                 Err(TryRecvError::Empty) => return true,
             }
         }
+    }
+
+    /// What translates packets of this worker's networks.
+    fn translation(&mut self) -> Option<Translation<'_>> {
+        self.uplink.as_mut().map(Uplink::translation)
+    }
+
+    /// Tells what has happened to connections.
+    fn tell_watchers(&mut self) {
+        self.watchers
+            .settle(self.uplink.as_mut().map(Uplink::translation));
     }
 
     /// Fires what is due in any engine. Walks the networks only when the earliest deadline has come.

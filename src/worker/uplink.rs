@@ -20,11 +20,15 @@ use self::{
     forwards::Forwards,
     wire::{Frame, Wire},
 };
-use super::network::{Leaving, Network};
+use super::{
+    conns::Translation,
+    network::{Leaving, Network},
+};
 use crate::{
     dataplane::{DataPlaneError, Forwarding, NetworkSpec, UplinkView, Way},
     io::packet::PacketSocket,
     log::RateLimit,
+    model::NetworkId,
     uplink::{Arrival, DeviceUplink, Event, Station, Undelivered},
 };
 
@@ -37,6 +41,8 @@ pub(super) struct Uplink {
     nat: Nat,
     /// Slots of networks by the number of their zone, less one.
     zones: Vec<Option<usize>>,
+    /// Networks likewise; one that has gone stays until its zone is used again.
+    names: Vec<NetworkId>,
     /// Zones of networks by slot.
     slots: Vec<Zones>,
     forwards: Forwards,
@@ -75,6 +81,7 @@ impl Uplink {
             config,
             mtu,
             zones: Vec::new(),
+            names: Vec::new(),
             slots: Vec::new(),
             forwards: Forwards::default(),
             touched: Vec::new(),
@@ -243,6 +250,14 @@ impl Uplink {
         self.forwards.split(now, id, (ports, apart), &mut self.nat);
     }
 
+    /// What translates.
+    pub(super) fn translation(&mut self) -> Translation<'_> {
+        Translation {
+            nat: &mut self.nat,
+            networks: &self.names,
+        }
+    }
+
     pub(super) fn view(&self) -> UplinkView {
         let ours = [("uplink_no_host", self.no_host)].into_iter();
         let counters = ours
@@ -395,9 +410,12 @@ impl Uplink {
             egress: egress.clone(),
             filtering: None,
         })?;
-        match self.zones.get_mut(place) {
-            Some(free) => *free = Some(slot),
-            None => self.zones.push(Some(slot)),
+        match (self.zones.get_mut(place), self.names.get_mut(place)) {
+            (Some(free), Some(name)) => (*free, *name) = (Some(slot), spec.id),
+            _ => {
+                self.zones.push(Some(slot));
+                self.names.push(spec.id);
+            }
         }
         Ok(zone)
     }

@@ -6,8 +6,8 @@ use vswitch_wire::IpProtocol;
 
 use super::{DEFAULT_MTU, Exterior, Inside, Nat};
 use crate::{
-    AddNetworkError, Address, MappingId, Network, Outside, PortMapping, PublishError, Timeouts, Tuple, Zone,
-    conntrack::ConnId,
+    AddNetworkError, Address, MappingId, Network, NetworkView, Outside, PortMapping, PublicationView,
+    PublishError, Timeouts, Tuple, Zone, conntrack::ConnId,
 };
 
 impl Nat {
@@ -176,6 +176,27 @@ impl Nat {
         self.clock.advance(now);
         let hosts = self.hosts.numbers();
         hosts.into_iter().map(|host| self.flush_number(host)).sum()
+    }
+
+    /// The external addresses, in order of preference.
+    pub fn external_addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.outside.addresses.iter().map(Address::ip)
+    }
+
+    /// Every network with what it has now.
+    pub fn network_views(&self) -> impl Iterator<Item = NetworkView<'_>> {
+        self.networks.iter().flatten().map(|inside| NetworkView {
+            network: &inside.network,
+            connections: inside.count,
+        })
+    }
+
+    /// Every published port with what has come by it.
+    pub fn publications(&self) -> impl Iterator<Item = PublicationView<'_>> {
+        self.publications.iter().map(|publication| PublicationView {
+            mapping: &publication.mapping,
+            hits: publication.hits,
+        })
     }
 
     /// Every published port.

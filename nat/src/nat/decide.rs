@@ -124,6 +124,9 @@ impl Nat {
             LeasePlan::None => NONE,
         };
         let id = self.enter(conn, host, lease, plan.publication);
+        if let Some(publication) = self.publications.get_mut(plan.publication) {
+            publication.hits += 1;
+        }
         self.table.conn_mut(id).traffic[0] = traffic;
         self.note(crate::Event::New, id);
         Ok(verdict)

@@ -140,3 +140,20 @@ fn a_sum_of_drops_stays_at_the_top() {
         "{text}"
     );
 }
+
+#[test]
+fn the_translation_has_drops_and_no_frames() {
+    let nat = PortStats {
+        network: String::new(),
+        network_id: String::new(),
+        port: 0,
+        ..port("nat", &[("nat_unsolicited", 3)], &[])
+    };
+    let text = printed(|out| print_stats(out, &[nat], Counters::Traffic));
+    let row = text.lines().nth(1).unwrap_or_default();
+    let cells: Vec<&str> = row.split_whitespace().collect();
+    assert_eq!(
+        cells,
+        ["-", "-", "nat", "-", "-", "-", "-", "3", "nat_unsolicited", "3"]
+    );
+}

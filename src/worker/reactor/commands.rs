@@ -40,6 +40,21 @@ impl Reactor {
             } => {
                 let _ = reply.send(self.add_uplink(now, uplink, mtu, socket));
             }
+            Command::ConnectionEvents { watcher, reply } => {
+                self.watchers.add(watcher);
+                let _ = reply.send(Ok(()));
+            }
+            Command::Connections {
+                visit,
+                filter,
+                from,
+                reply,
+            } => {
+                let visited = self
+                    .translation()
+                    .map(|mut translation| translation.visit(now, visit, &filter, from));
+                let _ = reply.send(Ok(visited.unwrap_or_default()));
+            }
             Command::Fdb { network, reply } => {
                 let _ = reply.send(Ok(self.fdb(now, network)));
             }
@@ -110,6 +125,9 @@ impl Reactor {
                 let _ = reply.send(divided);
             }
             Command::Stop => {}
+            Command::Translations { reply } => {
+                let _ = reply.send(Ok(self.translation().map(|translation| translation.view())));
+            }
             Command::Unpublish {
                 network,
                 mapping,
