@@ -444,7 +444,11 @@ impl Nat {
             protocol: tuple.protocol,
         };
         let number = self.external.of_outside(&outside)?;
-        let inside = self.external.lease(number).inside;
+        let lease = self.external.lease(number);
+        if !lease.is_open() {
+            return None;
+        }
+        let inside = lease.inside;
         let network = &self.network(inside.zone)?.network;
         Some((number, inside, network.filtering.unwrap_or(self.config.filtering)))
     }
