@@ -197,13 +197,14 @@ fn n_tbl_3_a_flood_of_half_open_connections_hurts_its_host_only() {
         };
     });
     let external = site.connect((A, 7000), (S, 80));
+    let servers = (0..100).map(|n| ([198, 51, 100, 100 + n].into(), 80));
+    let half_open: Vec<Vec<u8>> = servers.map(|to| tcp((B, 1), to, SYN, 1, 0)).collect();
     for round in 0u32..25 {
-        for n in 0u32..3800 {
+        for n in 0..3800 {
             let flow = round * 3800 + n;
-            let to = ([198, 51, 100, 100 + (flow % 100) as u8].into(), 80);
-            let from = (B, 1024 + (flow / 100) as u16);
-            let outcome = site.put(INSIDE, &tcp(from, to, SYN, flow, 0));
-            assert!(outcome.sent.is_empty());
+            let mut syn = half_open[flow as usize % 100].clone();
+            syn[20..22].copy_from_slice(&(1024 + (flow / 100) as u16).to_be_bytes());
+            site.put_vouched(INSIDE, &mut syn);
         }
         let sequence = 1001 + round * 4;
         site.out(&tcp_with((A, 7000), (S, 80), ACK, (sequence, 5001), &[], b"data"));

@@ -209,6 +209,25 @@ fn n_tbl_7_events_tell_beginnings_changes_and_ends() {
 }
 
 #[test]
+fn n_tbl_7_what_gives_way_and_what_is_flushed_is_told() {
+    let mut site = Site::with(|config| config.limits.per_host = 1);
+    site.nat.set_events(true);
+    site.external((A, 5000), (S, 9));
+    site.external((A, 5001), (S, 9));
+    site.nat.flush(site.clock.now());
+    let told: Vec<(bool, u16)> = site
+        .events()
+        .into_iter()
+        .map(|event| match event {
+            Event::New(conn) => (true, conn.original.src_port),
+            Event::Destroyed(conn) => (false, conn.original.src_port),
+            Event::Updated(conn) => panic!("{conn:?}"),
+        })
+        .collect();
+    assert_eq!(told, [(true, 5000), (false, 5000), (true, 5001), (false, 5001)]);
+}
+
+#[test]
 fn n_tbl_7_a_state_of_tcp_is_a_change() {
     let mut site = Site::new();
     site.nat.set_events(true);
