@@ -170,11 +170,16 @@ impl Nat {
         };
         let ends = conn.tuples[direction.inverted() as usize].inverted().ends();
         rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
+        let is_accepted =
+            status.contains(Status::ADMITTED) && !status.contains(Status::REPLIED) && !is_strangers;
         let is_news = conn.status != status || conn.tracker.state() != state;
         let is_assured = tracked.fate == Fate::Assure && !status.contains(Status::ASSURED);
         self.table.set_deadline(id, deadline);
         if is_assured {
             self.assure(id);
+        }
+        if is_news && is_accepted {
+            self.accept(id);
         }
         if is_news || is_assured {
             self.note(Event::Updated, id);

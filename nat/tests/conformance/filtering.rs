@@ -107,6 +107,47 @@ fn n_flt_2_strangers_do_not_keep_a_hole_open() {
 }
 
 #[test]
+fn n_flt_2_nor_by_coming_from_ever_other_ports() {
+    for rule in [Filtering::EndpointIndependent, Filtering::Address] {
+        let mut site = filtering(rule);
+        site.external((A, 5000), (S, 9));
+        let mut admitted = 0;
+        for port in 0..40 {
+            let verdict = site.put(OUTSIDE, &udp((S, 1000 + port), (X, 5000))).verdict;
+            admitted += u32::from(matches!(verdict, vswitch_nat::Verdict::Forward(_)));
+            site.settle(secs(10));
+        }
+        // In the two minutes of the inside's own session.
+        assert_eq!(admitted, 12, "{rule:?}");
+        assert!(site.conns().is_empty(), "and in the end the port is free");
+        assert_eq!(
+            site.refused(OUTSIDE, &udp((S, 9), (X, 5000))),
+            DropReason::Unsolicited
+        );
+    }
+}
+
+#[test]
+fn n_flt_2_but_one_that_was_answered_does() {
+    let mut site = filtering(Filtering::Address);
+    site.external((A, 5000), (S, 9));
+    site.back(&udp((S, 999), (X, 5000)));
+    site.settle(secs(60));
+    site.out(&udp((A, 5000), (S, 999)));
+    site.settle(secs(100));
+    // The first session is over, that with the stranger is not.
+    assert_eq!(ends(&site.back(&udp((S, 1000), (X, 5000)))).1, (A, 5000));
+    // After it nothing is left.
+    site.settle(secs(121));
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 1001), (X, 5000))),
+        DropReason::Unsolicited
+    );
+    site.settle(secs(121));
+    assert!(site.conns().is_empty());
+}
+
+#[test]
 fn n_flt_2_a_stranger_who_is_answered_is_one_no_more() {
     let mut site = filtering(Filtering::EndpointIndependent);
     site.external((A, 5000), (S, 9));
