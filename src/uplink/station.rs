@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use ipnet::{IpNet, Ipv6Net};
@@ -17,6 +17,7 @@ use zerocopy::IntoBytes;
 
 use super::{
     addresses::{Act, Addresses, Standing},
+    groups::{self, Occasion},
     neighbours::{Due, Evidence, Neighbours, Resolution, Waiting},
 };
 use crate::engine::icmp;
@@ -36,6 +37,8 @@ pub struct Station {
     events: VecDeque<Event>,
     undelivered: VecDeque<Undelivered>,
     counters: Counters,
+    /// When membership in groups was told last because somebody asked.
+    reported: Option<Instant>,
     /// What we make ourselves.
     frame: Vec<u8>,
 }
@@ -132,6 +135,7 @@ impl Station {
             events: VecDeque::new(),
             undelivered: VecDeque::new(),
             counters: Counters::default(),
+            reported: None,
             frame: Vec::with_capacity(FRAME_CAPACITY),
         }
     }
@@ -253,6 +257,11 @@ impl Station {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut impl Transmit) {
         while let Some((act, event)) = self.addresses.poll_due(now) {
             self.events.extend(event);
+            // RFC 4862 §5.4.2: a group is joined before its address is tested. Reports without an address (RFC 3590) are
+            // nothing to some switches, so it is told again from the link-local one.
+            if let Some(Act::Announce(IpAddr::V6(_)) | Act::Probe(IpAddr::V6(_))) = act {
+                self.report_groups(Occasion::Joined, out);
+            }
             if let Some(act) = act {
                 self.perform(act, out);
             }
@@ -314,6 +323,14 @@ impl Station {
         let (src, dst) = (packet.header().src(), packet.header().dst());
         match NdpMessage::parse(&packet) {
             Ok(Some(message)) => self.handle_ndp(now, ethernet.src, (src, dst), &message, out),
+            Ok(None) if dst.is_multicast() && groups::is_query(&packet) => {
+                // RFC 3810 §6.2 wants a random delay; we are one host with few groups, and answer once a second.
+                let is_recent = |at: Instant| now.saturating_duration_since(at) < REPORT_INTERVAL;
+                if !self.reported.is_some_and(is_recent) {
+                    self.reported = Some(now);
+                    self.report_groups(Occasion::Asked, out);
+                }
+            }
             // Fragments of larger packets are malformed for this parser only if they claim to be discovery.
             Ok(None) if ethernet.dst == self.mac && !dst.is_multicast() => {
                 if !dst.is_unicast_link_local() {
@@ -472,6 +489,29 @@ impl Station {
         }
     }
 
+    /// Tells routers and switches in which groups we are: those of the addresses that we have or test.
+    fn report_groups(&mut self, occasion: Occasion, out: &mut impl Transmit) {
+        let mut groups: Vec<Ipv6Addr> = Vec::new();
+        for (net, standing) in self.addresses.iter() {
+            if let (IpAddr::V6(address), false) = (net.addr(), matches!(standing, Standing::Taken(_))) {
+                let group = ndp::solicited_node(address);
+                if !groups.contains(&group) {
+                    groups.push(group);
+                }
+            }
+        }
+        let link_local = self.mac.link_local();
+        let source = match self.addresses.is_usable(link_local.into()) {
+            true => link_local,
+            false => Ipv6Addr::UNSPECIFIED,
+        };
+        if !groups.is_empty()
+            && groups::report(self.mac, source, occasion, &groups, &mut self.frame).is_some()
+        {
+            out.transmit(&mut self.frame, Offload::NONE);
+        }
+    }
+
     /// Asks for a neighbour: all stations, or the one that had the address.
     fn ask(&mut self, neighbour: IpAddr, mac: Option<MacAddr>, out: &mut impl Transmit) {
         let made = match (neighbour, self.addresses.source_for(neighbour)) {
@@ -585,6 +625,9 @@ fn is_unicast_v4(address: Ipv4Addr) -> bool {
 
 /// The longest answer: an echo of the largest packet.
 const FRAME_CAPACITY: usize = vswitch_wire::MAX_FRAME;
+
+/// Between answers to routers that ask for membership in groups.
+const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Packets whose senders wait to be told; beyond that they are not.
 const UNDELIVERED: usize = 64;
