@@ -1,12 +1,18 @@
 //! On a virtual clock: what is sent, and when.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use vswitch_testkit::{
     Clock,
     frames::{Arp, Packet, Upper},
 };
-use vswitch_wire::Icmpv6Packet;
+use vswitch_wire::{
+    ArpOperation, Icmpv6Packet,
+    ndp::{self, NdpMessage},
+};
 
 use super::*;
 
