@@ -23,11 +23,7 @@ mod tcp;
 mod wire;
 mod world;
 
-use std::{
-    env,
-    fmt::Write as _,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{env, fmt::Write as _, time::Instant};
 
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -55,17 +51,22 @@ fn the_engine_does_as_nftables_does() {
 #[test]
 fn nftables_does_as_nftables_does() {
     in_sandbox("oracle::nftables_does_as_nftables_does", || {
-        compare(3000, (&[], &[]), |_| kernel("other").map(|kernel| Box::new(kernel) as _));
+        compare(3000, (&[], &[]), |_| {
+            kernel("other").map(|kernel| Box::new(kernel) as _)
+        });
     });
 }
 
-fn compare(packets: usize, (rows, partings): (&'static [Row], &'static [StateRow]), other: impl FnOnce(u64) -> Option<Box<dyn Router>>) {
+fn compare(
+    packets: usize,
+    (rows, partings): (&'static [Row], &'static [StateRow]),
+    other: impl FnOnce(u64) -> Option<Box<dyn Router>>,
+) {
     stay_on_one_cpu();
-    let seed = number("SEED").unwrap_or_else(|| {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::from(since.subsec_nanos()) ^ since.as_secs()
-    });
-    let Some(mut kernel) = kernel("oracle") else { return };
+    let seed = number("SEED").unwrap_or(SEED);
+    let Some(mut kernel) = kernel("oracle") else {
+        return;
+    };
     let Some(mut other) = other(seed) else { return };
     let begun = Instant::now();
     let capture = env::temp_dir().join(format!("vswitch-oracle-{seed}.pcapng"));
@@ -87,8 +88,14 @@ fn compare(packets: usize, (rows, partings): (&'static [Row], &'static [StateRow
         report.entries,
         begun.elapsed()
     );
-    let rows = rows.iter().map(|row| (row.name, row.reason)).zip(&report.accepted);
-    let partings = partings.iter().map(|row| (row.name, row.reason)).zip(&report.parted);
+    let rows = rows
+        .iter()
+        .map(|row| (row.name, row.reason))
+        .zip(&report.accepted);
+    let partings = partings
+        .iter()
+        .map(|row| (row.name, row.reason))
+        .zip(&report.parted);
     for ((name, reason), count) in rows.chain(partings) {
         let stale = if *count == 0 { " (stale?)" } else { "" };
         println!("  accepted {count:5} {name}: {reason}{stale}");
@@ -104,14 +111,23 @@ fn compare(packets: usize, (rows, partings): (&'static [Row], &'static [StateRow
         capture.display()
     );
     // Most packets should show something.
-    assert!(report.forwarded * 3 > report.packets, "too few packets are forwarded");
+    assert!(
+        report.forwarded * 3 > report.packets,
+        "too few packets are forwarded"
+    );
 }
+
+/// What is sent unless the environment says otherwise: a change that is tested should be tested with the same packets
+/// before and after it. Other seeds find more.
+const SEED: u64 = 5;
 
 /// A namespace with nftables, or a visible reason why the test is skipped.
 fn kernel(name: &str) -> Option<Kernel> {
-    Kernel::new(name)
-        .inspect_err(|error| skip(format_args!("nftables in a namespace: {error}")))
-        .ok()
+    if let Err(error) = Kernel::probe() {
+        skip(format_args!("nftables in a namespace: {error}"));
+        return None;
+    }
+    Some(Kernel::new(name).expect("what the probe found possible"))
 }
 
 /// Frames of veth devices are taken in their order by each CPU, but not across CPUs.

@@ -28,7 +28,10 @@ pub(super) fn packet(bytes: &[u8]) -> String {
         6 | 17 | 132 => write!(text, "{}:{}>{}:{} ", layout.src, port(0), layout.dst, port(2)),
         _ => write!(text, "{}>{} ", layout.src, layout.dst),
     };
-    let long = |offset| u64::from(word(bytes, at + offset).unwrap_or(0)) << 16 | u64::from(word(bytes, at + offset + 2).unwrap_or(0));
+    let long = |offset| {
+        u64::from(word(bytes, at + offset).unwrap_or(0)) << 16
+            | u64::from(word(bytes, at + offset + 2).unwrap_or(0))
+    };
     let _ = match (layout.protocol, bytes.get(at), bytes.get(at + 13)) {
         (6, _, Some(flags)) => write!(
             text,
@@ -41,7 +44,11 @@ pub(super) fn packet(bytes: &[u8]) -> String {
         (17, ..) => write!(text, "U len={}", port(4)),
         (1 | 58, Some(kind), _) if layout.is_error(bytes) => {
             let quoted = bytes.get(at + 8..).map_or_else(String::new, packet);
-            write!(text, "I {kind}/{} ({quoted})", bytes.get(at + 1).copied().unwrap_or_default())
+            write!(
+                text,
+                "I {kind}/{} ({quoted})",
+                bytes.get(at + 1).copied().unwrap_or_default()
+            )
         }
         (1 | 58, Some(kind), _) => write!(text, "I {kind} id={}", port(4)),
         (protocol, kind, _) => write!(text, "P{protocol} {:?}", kind.map(|_| bytes.get(at + 12))),

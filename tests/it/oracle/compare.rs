@@ -52,7 +52,11 @@ impl Layout {
     }
 
     fn v6(bytes: &[u8]) -> Option<Self> {
-        let address = |at: usize| Some(Ipv6Addr::from(<[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?));
+        let address = |at: usize| {
+            Some(Ipv6Addr::from(
+                <[u8; 16]>::try_from(bytes.get(at..at + 16)?).ok()?,
+            ))
+        };
         let mut layout = Self {
             src: address(8)?.into(),
             dst: address(24)?.into(),
@@ -64,7 +68,9 @@ impl Layout {
         };
         while let 0 | 43 | 44 | 60 = layout.protocol {
             let at = layout.transport;
-            let (Some(&next), Some(&length)) = (bytes.get(at), bytes.get(at + 1)) else { break };
+            let (Some(&next), Some(&length)) = (bytes.get(at), bytes.get(at + 1)) else {
+                break;
+            };
             let size = match layout.protocol {
                 44 => {
                     let place = word(bytes, at + 2)?;
@@ -134,7 +140,8 @@ pub(super) struct Chosen {
 
 impl Chosen {
     fn covers(&self, kernel: u16, ours: u16) -> bool {
-        self.original.is_some_and(|original| kernel != original && ours != original)
+        self.original
+            .is_some_and(|original| kernel != original && ours != original)
             || self.external == Some([kernel, ours])
     }
 }
@@ -187,7 +194,9 @@ fn whole(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
 
 /// Whether both are pieces of one datagram, cut alike.
 pub(super) fn are_same_pieces(kernel: &[(Side, Vec<u8>)], ours: &[(Side, Vec<u8>)], chosen: Chosen) -> bool {
-    let (Some(kernel), Some(ours)) = (joined(kernel), joined(ours)) else { return false };
+    let (Some(kernel), Some(ours)) = (joined(kernel), joined(ours)) else {
+        return false;
+    };
     let ((side, mut packet, sizes), (our_side, mut our_packet, our_sizes)) = (kernel, ours);
     adopt_ports(&mut packet, &mut our_packet, chosen);
     (side, packet, sizes) == (our_side, our_packet, our_sizes)
@@ -217,13 +226,17 @@ fn joined(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
 
 /// Gives our packet the kernel's ports where they are the router's.
 pub(super) fn adopt_ports(kernel: &mut [u8], ours: &mut [u8], chosen: Chosen) {
-    let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else { return };
+    let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else {
+        return;
+    };
     if theirs.transport != own.transport || theirs.protocol != own.protocol {
         return;
     }
     if own.is_error(ours) {
         let (outer, start) = (own.transport + 2, own.transport + 8);
-        let (Some(inner_kernel), Some(inner)) = (kernel.get(start..), ours.get(start..)) else { return };
+        let (Some(inner_kernel), Some(inner)) = (kernel.get(start..), ours.get(start..)) else {
+            return;
+        };
         let Some(layout) = Layout::of(inner) else { return };
         for (at, owner) in layout.ports(inner) {
             let own = word(&ours[start..], at).unwrap_or_default();
@@ -263,7 +276,8 @@ pub(super) fn unfragmented(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>
         [(side, packet)] => (*side, packet.clone()),
         _ => joined(outputs).map(|(side, bytes, _)| (side, bytes))?,
     };
-    if bytes[0] >> 4 != 6 || bytes.get(6) != Some(&44) || word(&bytes, 42).is_none_or(|place| place & !6 != 0) {
+    if bytes[0] >> 4 != 6 || bytes.get(6) != Some(&44) || word(&bytes, 42).is_none_or(|place| place & !6 != 0)
+    {
         return None;
     }
     bytes[6] = bytes[40];
@@ -275,7 +289,9 @@ pub(super) fn unfragmented(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>
 
 /// Replaces a word, and lets a checksum over it, and another over both, follow (RFC 1624).
 fn replace(bytes: &mut [u8], at: usize, value: u16, sum: Option<usize>, outer: Option<usize>) {
-    let Some(old) = word(bytes, at).filter(|&old| old != value) else { return };
+    let Some(old) = word(bytes, at).filter(|&old| old != value) else {
+        return;
+    };
     write(bytes, at, value);
     let mut changes = vec![(old, value)];
     if let Some(at) = sum {
@@ -315,7 +331,8 @@ fn canonicalize(packet: &mut Vec<u8>, input_is_error: bool) {
     let Some(layout) = Layout::of(packet) else { return };
     // Padding of the frame.
     packet.truncate(layout.end);
-    let is_own = is_router(layout.src) && layout.is_error(packet) && !input_is_error;
+    // Whatever source they have: those about published ports are translated.
+    let is_own = layout.is_error(packet) && !input_is_error;
     if is_own && packet[0] >> 4 == 4 {
         packet[4..6].fill(0);
         mend_header(packet);
@@ -323,7 +340,9 @@ fn canonicalize(packet: &mut Vec<u8>, input_is_error: bool) {
 }
 
 fn has_right_crc(packet: &[u8], transport: usize) -> bool {
-    let Some(given) = packet.get(transport..).filter(|bytes| bytes.len() >= 12) else { return false };
+    let Some(given) = packet.get(transport..).filter(|bytes| bytes.len() >= 12) else {
+        return false;
+    };
     let mut right = given.to_vec();
     mend_sctp(&mut right);
     right == given

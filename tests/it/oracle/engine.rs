@@ -34,7 +34,11 @@ impl Engine {
             let texts = plan::PREFIXES[side as usize].iter();
             texts.map(|text| text.parse().expect("a prefix")).collect()
         };
-        let addresses = |side| [IpVersion::V4, IpVersion::V6].map(|version| plan::router(side, version)).to_vec();
+        let addresses = |side| {
+            [IpVersion::V4, IpVersion::V6]
+                .map(|version| plan::router(side, version))
+                .to_vec()
+        };
         nat.add_network(Network {
             zone: INSIDE,
             prefixes: prefixes(Side::Inside),
@@ -75,7 +79,9 @@ impl Router for Engine {
         let mut buffer = packet.to_vec();
         let mut sent = Sent(Vec::new());
         let zone = [INSIDE, Zone::OUTSIDE][side as usize];
-        let verdict = self.nat.handle_packet(self.now, zone, &mut buffer, &Offload::NONE, &mut sent);
+        let verdict = self
+            .nat
+            .handle_packet(self.now, zone, &mut buffer, &Offload::NONE, &mut sent);
         let mut passage = Passage {
             outputs: sent.0,
             reason: None,
@@ -124,11 +130,14 @@ impl Output for Sent {
 }
 
 fn side_of(zone: Zone) -> Side {
-    if zone.is_outside() { Side::Outside } else { Side::Inside }
+    if zone.is_outside() {
+        Side::Outside
+    } else {
+        Side::Inside
+    }
 }
 
 const INSIDE: Zone = Zone(1);
 
 /// Time between two packets.
 const TICK: Duration = Duration::from_millis(50);
-

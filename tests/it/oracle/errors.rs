@@ -67,7 +67,9 @@ pub(super) fn about(world: &mut World, index: usize) -> Option<Step> {
                 inner[2..4].copy_from_slice(&1400_u16.to_be_bytes());
                 mend_header(&mut inner);
             }
-            Lie::Port if inner.len() >= at + 4 && matches!(layout.protocol, 6 | 17 | 132) => inner[at..at + 2].copy_from_slice(&other_port.to_be_bytes()),
+            Lie::Port if inner.len() >= at + 4 && matches!(layout.protocol, 6 | 17 | 132) => {
+                inner[at..at + 2].copy_from_slice(&other_port.to_be_bytes())
+            }
             Lie::Sequence if layout.protocol == 6 && inner.len() >= at + 8 => inner[at + 4] ^= 0x40,
             Lie::Truncated => inner.truncate(at + 4),
             _ => {}
@@ -99,7 +101,9 @@ pub(super) fn about(world: &mut World, index: usize) -> Option<Step> {
         let changed = matches!(lie, Lie::Sequence) as u32 * (0x40 << 24);
         quoted.is_some_and(|quoted| flow.is_in_flight(complainer.opposite(), quoted ^ changed))
     });
-    let [Some(kernel), Some(ours)] = quotes.each_ref().map(|quote| complain(quote)) else { return None };
+    let [Some(kernel), Some(ours)] = quotes.each_ref().map(|quote| complain(quote)) else {
+        return None;
+    };
     Some(Step {
         side,
         packets: [kernel, ours],

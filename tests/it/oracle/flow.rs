@@ -159,17 +159,31 @@ impl Flow {
 
     /// Whether a sequence number of a party's is one that it sent and that was not acknowledged.
     pub(super) fn is_in_flight(&self, sender: Party, sequence: u32) -> bool {
-        !self.is_irregular && self.sent[sender as usize].is_some_and(|[end, acknowledged]| {
-            sequence.wrapping_sub(acknowledged) <= end.wrapping_sub(acknowledged)
-        })
+        !self.is_irregular
+            && self.sent[sender as usize].is_some_and(|[end, acknowledged]| {
+                sequence.wrapping_sub(acknowledged) <= end.wrapping_sub(acknowledged)
+            })
+    }
+
+    /// Whether a party has sent all before that number, and got it through.
+    pub(super) fn has_sent(&self, sender: Party, number: u32) -> bool {
+        self.sent[sender as usize].is_some_and(|[end, _]| end.wrapping_sub(number) < 1 << 20)
     }
 
     /// Notes how far a segment goes.
     fn note_segment(&mut self, from: Party, packet: &[u8]) {
-        let Some(layout) = Layout::of(packet).filter(|layout| layout.protocol == 6) else { return };
+        let Some(layout) = Layout::of(packet).filter(|layout| layout.protocol == 6) else {
+            return;
+        };
         let at = layout.transport;
-        let long = |at: usize| packet.get(at..at + 4).and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)));
-        let (Some(seq), Some(ack), Some(&flags)) = (long(at + 4), long(at + 8), packet.get(at + 13)) else { return };
+        let long = |at: usize| {
+            packet
+                .get(at..at + 4)
+                .and_then(|bytes| Some(u32::from_be_bytes(bytes.try_into().ok()?)))
+        };
+        let (Some(seq), Some(ack), Some(&flags)) = (long(at + 4), long(at + 8), packet.get(at + 13)) else {
+            return;
+        };
         if flags & 4 != 0 {
             return;
         }
@@ -181,15 +195,14 @@ impl Flow {
         match own {
             // A SYN may come again.
             Some([until, _]) if flags & 2 == 0 || until.wrapping_sub(seq) < 1 << 20 => {
-                if is_later(end, *until) {
-                    *until = end;
-                }
+                *until = if is_later(end, *until) { end } else { *until };
             }
             _ if flags & 2 != 0 => *own = Some([end, seq]),
             // Nothing is known of who has not begun.
             _ => {}
         }
-        if let (Some([until, acknowledged]), true) = (&mut self.sent[from.opposite() as usize], flags & 16 != 0)
+        if let (Some([until, acknowledged]), true) =
+            (&mut self.sent[from.opposite() as usize], flags & 16 != 0)
             && is_later(ack, *acknowledged)
             && is_later(*until, ack)
         {
@@ -230,5 +243,9 @@ fn source_port(packet: &[u8], protocol: u8) -> Option<u16> {
 }
 
 pub(super) fn version(address: IpAddr) -> IpVersion {
-    if address.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 }
+    if address.is_ipv4() {
+        IpVersion::V4
+    } else {
+        IpVersion::V6
+    }
 }

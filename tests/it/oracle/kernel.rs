@@ -33,6 +33,11 @@ pub(super) struct Kernel {
 }
 
 impl Kernel {
+    /// Whether there can be one: programs, privileges, and what the kernel was built with.
+    pub(super) fn probe() -> io::Result<()> {
+        script(&["unshare", "--net", "sh"], PROBE).map(drop)
+    }
+
     /// Makes one; `name` tells its interfaces from those of another.
     pub(super) fn new(name: &str) -> io::Result<Self> {
         let mut keeper = Command::new("unshare")
@@ -120,9 +125,13 @@ impl Router for Kernel {
     fn entries(&mut self, protocol: Option<u8>) -> io::Result<Vec<Entry>> {
         let listing = fs::read_to_string(format!("/proc/{}/net/nf_conntrack", self.keeper.id()))?;
         let column = protocol.map(|protocol| format!(" {protocol} "));
-        let lines = listing.lines().filter(|line| column.as_ref().is_none_or(|column| line.contains(column)));
+        let lines = listing
+            .lines()
+            .filter(|line| column.as_ref().is_none_or(|column| line.contains(column)));
         let entries = lines.filter_map(Entry::read);
-        Ok(entries.filter(|entry| protocol.is_none_or(|protocol| protocol == entry.protocol)).collect())
+        Ok(entries
+            .filter(|entry| protocol.is_none_or(|protocol| protocol == entry.protocol))
+            .collect())
     }
 }
 
@@ -223,6 +232,14 @@ ip route add 10.0.0.0/24 dev inside mtu 1300; ip -6 route add 2001:db8:a::/64 de
 ip route add 198.51.100.0/24 dev outside mtu 1400; ip -6 route add 2001:db8:b::/64 dev outside mtu 1400
 ip route add default via 198.51.100.4 dev outside mtu 1400
 ip -6 route add default via 2001:db8:b::4 dev outside mtu 1400
+";
+
+const PROBE: &str = "\
+ip link add inside type veth peer name outside
+nft add table inet probe
+nft 'add chain inet probe hiding { type nat hook postrouting priority srcnat; }'
+nft add rule inet probe hiding ct state new masquerade
+test -e /proc/net/nf_conntrack; conntrack -F 2>/dev/null
 ";
 
 /// The published ports are those of [`plan::PUBLISHED`].

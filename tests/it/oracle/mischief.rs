@@ -33,7 +33,9 @@ pub(super) fn varied(world: &mut World, mut step: Step) -> Step {
     let options = random.pick(OPTIONS);
     let extension = random.pick(EXTENSIONS);
     for packet in &mut step.packets {
-        let Some(layout) = Layout::of(packet) else { continue };
+        let Some(layout) = Layout::of(packet) else {
+            continue;
+        };
         let at = layout.transport;
         match change {
             Change::TimeToLive(ttl) => packet[if version_4 { 8 } else { 7 }] = ttl,
@@ -102,7 +104,9 @@ pub(super) fn varied(world: &mut World, mut step: Step) -> Step {
 pub(super) fn fragments(world: &mut World, index: usize) -> Vec<Step> {
     let mut step = world.say(index);
     let random = &mut world.random;
-    let Some(layout) = Layout::of(&step.packets[0]) else { return vec![step] };
+    let Some(layout) = Layout::of(&step.packets[0]) else {
+        return vec![step];
+    };
     let v6 = layout.src.is_ipv6();
     if layout.protocol == 17 {
         let size = random.pick(&[60, 1300, 1500, 2000, 3000]);
@@ -114,9 +118,14 @@ pub(super) fn fragments(world: &mut World, index: usize) -> Vec<Step> {
     }
     let id = random.next() as u32;
     let content = step.packets[0].len() - layout.transport;
-    let size = random.pick(&[8, 24, 600, 1000, 1240]).max(content.div_ceil(60)).next_multiple_of(8);
-    let mut ranges: Vec<[usize; 2]> =
-        (0..content).step_by(size).map(|from| [from, (from + size).min(content)]).collect();
+    let size = random
+        .pick(&[8, 24, 600, 1000, 1240])
+        .max(content.div_ceil(60))
+        .next_multiple_of(8);
+    let mut ranges: Vec<[usize; 2]> = (0..content)
+        .step_by(size)
+        .map(|from| [from, (from + size).min(content)])
+        .collect();
     let what = random.weighted(&[
         (8, "fragment in order"),
         (5, "fragment in reverse"),
@@ -132,7 +141,11 @@ pub(super) fn fragments(world: &mut World, index: usize) -> Vec<Step> {
         132 => 12,
         _ => 8,
     };
-    let what = if v6 && size < header { "tiny first fragment" } else { what };
+    let what = if v6 && size < header {
+        "tiny first fragment"
+    } else {
+        what
+    };
     match what {
         "fragment in reverse" => ranges.reverse(),
         "fragment twice" => ranges.insert(0, ranges[0]),
@@ -256,4 +269,3 @@ const EXTENSIONS: &[(u8, &[u8])] = &[
     (43, &[0, 4, 0, 0, 0, 0, 0]),
     (44, &[0, 0, 0, 0, 0, 0, 9]),
 ];
-

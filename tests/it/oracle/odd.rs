@@ -153,7 +153,11 @@ fn message(random: &mut Random, header: &Header, ends: &Ends) -> Vec<u8> {
         dst_port: 18,
     };
     let rest = match random.percent(50) {
-        true => [&[0; 4], &Header::plain(1).packet(&quoted, 17, &udp(&quoted, &[1, 2, 3, 4]))[..]].concat(),
+        true => [
+            &[0; 4],
+            &Header::plain(1).packet(&quoted, 17, &udp(&quoted, &[1, 2, 3, 4]))[..],
+        ]
+        .concat(),
         false => random.bytes(12),
     };
     header.packet(ends, icmp_protocol(version), &icmp(ends, kind, 0, &rest))

@@ -14,17 +14,12 @@ pub(super) struct Ends {
 }
 
 impl Ends {
-    pub(super) fn inverted(&self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            src_port: self.dst_port,
-            dst_port: self.src_port,
-        }
-    }
-
     pub(super) fn version(&self) -> IpVersion {
-        if self.src.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 }
+        if self.src.is_ipv4() {
+            IpVersion::V4
+        } else {
+            IpVersion::V6
+        }
     }
 
     fn pseudo_header(&self, protocol: u8, length: usize) -> Vec<u8> {
@@ -209,7 +204,11 @@ pub(super) fn mend_header(packet: &mut [u8]) {
 /// A packet's pieces: from byte to byte of what follows the IP header, each a multiple of eight but the last.
 pub(super) fn piece(packet: &[u8], id: u32, [from, to]: [usize; 2]) -> Vec<u8> {
     let version_4 = packet[0] >> 4 == 4;
-    let header = if version_4 { usize::from(packet[0] & 15) * 4 } else { 40 };
+    let header = if version_4 {
+        usize::from(packet[0] & 15) * 4
+    } else {
+        40
+    };
     let content = &packet[header..];
     let (from, to) = (from.min(content.len()), to.min(content.len()));
     let more = u16::from(to < content.len());
@@ -233,8 +232,10 @@ pub(super) fn piece(packet: &[u8], id: u32, [from, to]: [usize; 2]) -> Vec<u8> {
 
 /// The one's complement sum (RFC 1071).
 pub(super) fn sum(bytes: &[u8]) -> u16 {
-    let words = bytes.chunks(2).map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u32::from(low)));
-    let total = words.fold(0_u32, |total, word| total + word);
+    let words = bytes
+        .chunks(2)
+        .map(|word| u32::from(word[0]) << 8 | word.get(1).map_or(0, |&low| u32::from(low)));
+    let total: u32 = words.sum();
     let total = (total >> 16) + (total & 0xffff);
     ((total >> 16) + (total & 0xffff)) as u16
 }
@@ -255,6 +256,8 @@ fn octets(address: IpAddr) -> Vec<u8> {
 /// RFC 9260 Appendix A.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            crc >> 1 ^ if crc & 1 == 1 { 0x82f6_3b78 } else { 0 }
+        })
     })
 }

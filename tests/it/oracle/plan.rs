@@ -38,8 +38,14 @@ pub(super) fn router(side: Side, version: IpVersion) -> IpAddr {
 
 /// Whether it is one of the router's addresses.
 pub(super) fn is_router(address: IpAddr) -> bool {
-    let version = if address.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
-    [Side::Inside, Side::Outside].iter().any(|&side| router(side, version) == address)
+    let version = if address.is_ipv4() {
+        IpVersion::V4
+    } else {
+        IpVersion::V6
+    };
+    [Side::Inside, Side::Outside]
+        .iter()
+        .any(|&side| router(side, version) == address)
 }
 
 /// Largest packets, inside and outside.
@@ -68,7 +74,9 @@ pub(super) const SENTINEL_OUTSIDE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 250);
 /// different that the remaining time says which it was. Their order is that of the defaults, because the tracker
 /// compares some.
 pub(super) fn timers() -> impl Iterator<Item = (Timer, Option<&'static str>, u32)> {
-    TIMERS.into_iter().map(|(timer, name, rank)| (timer, name, rank * TIMER_STEP))
+    TIMERS
+        .into_iter()
+        .map(|(timer, name, rank)| (timer, name, rank * TIMER_STEP))
 }
 
 /// Seconds between two timers: more than a run takes, by any clock.
@@ -85,7 +93,11 @@ const TIMERS: [(Timer, Option<&str>, u32); 27] = [
     (Timer::SctpCookieEchoed, Some("sctp_timeout_cookie_echoed"), 3),
     (Timer::SctpShutdownSent, Some("sctp_timeout_shutdown_sent"), 4),
     (Timer::SctpShutdownReceived, Some("sctp_timeout_shutdown_recd"), 5),
-    (Timer::SctpShutdownAckSent, Some("sctp_timeout_shutdown_ack_sent"), 6),
+    (
+        Timer::SctpShutdownAckSent,
+        Some("sctp_timeout_shutdown_ack_sent"),
+        6,
+    ),
     (Timer::SctpHeartbeatSent, Some("sctp_timeout_heartbeat_sent"), 7),
     (Timer::SctpEstablished, Some("sctp_timeout_established"), 8),
     (Timer::TcpClose, Some("tcp_timeout_close"), 1),

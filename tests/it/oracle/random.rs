@@ -18,7 +18,7 @@ impl Random {
 
     /// Less than `limit`.
     pub(super) fn below(&mut self, limit: u32) -> u32 {
-        ((self.next() >> 32) * u64::from(limit) >> 32) as u32
+        (((self.next() >> 32) * u64::from(limit)) >> 32) as u32
     }
 
     /// So many times in a hundred.

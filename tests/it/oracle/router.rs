@@ -52,7 +52,10 @@ impl Entry {
         let seconds: u32 = words.next()?.parse().ok()?;
         let rest: Vec<&str> = words.collect();
         // The original direction comes first.
-        let value = |key: &str| rest.iter().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+        let value = |key: &str| {
+            rest.iter()
+                .find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
+        };
         let port = |keys: [&str; 2]| {
             let text = keys.iter().find_map(|key| value(key));
             text.and_then(|text| text.parse().ok()).unwrap_or(0)

@@ -42,6 +42,8 @@ pub(super) struct Case<'a> {
     pub(super) chosen: Chosen,
     /// The state of the connection before, if it is one of TCP.
     pub(super) opinion: &'a str,
+    /// Whether a segment acknowledges nothing but what both routers sent on.
+    pub(super) acknowledges_sent: bool,
     /// Whether both sides have sent a SYN of their own.
     pub(super) was_simultaneous: bool,
     /// Whether it was open and went back to its handshake.
@@ -166,8 +168,13 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-ICE-13: MTUs below 552, or 1280 of IPv6, are those of attacks; Linux passes them on",
         matches: |case| {
             let packet = case.packet();
-            let Some(layout) = Layout::of(packet) else { return false };
-            let (kind, at) = (packet.get(layout.transport..layout.transport + 2), layout.transport);
+            let Some(layout) = Layout::of(packet) else {
+                return false;
+            };
+            let (kind, at) = (
+                packet.get(layout.transport..layout.transport + 2),
+                layout.transport,
+            );
             let mtu = word(packet, at + 6).unwrap_or_default();
             case.is_dropped(DropReason::Invalid)
                 && match (layout.protocol, kind) {
@@ -189,7 +196,9 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-INV-1: what begins no connection does not leave; Linux does not track these, and lets them go as they are",
         matches: |case| {
             let layout = Layout::of(case.packet());
-            let kind = layout.filter(|layout| layout.protocol == 58).map(|layout| case.packet().get(layout.transport));
+            let kind = layout
+                .filter(|layout| layout.protocol == 58)
+                .map(|layout| case.packet().get(layout.transport));
             case.is_dropped(DropReason::Invalid)
                 && case.step.side == Side::Inside
                 && matches!(kind, Some(Some(130..=132 | 143)))
@@ -212,12 +221,14 @@ pub(super) const ROWS: &[Row] = &[
         matches: |case| {
             let layout = Layout::of(case.packet());
             case.is_dropped(DropReason::Martian)
-                && layout.is_some_and(|layout| [layout.src, layout.dst].into_iter().any(|address| match address {
-                    IpAddr::V4(_) => false,
-                    IpAddr::V6(v6) => {
-                        v6.is_multicast() || v6.segments()[0] == 0xfe80 || v6.to_ipv4().is_some()
-                    }
-                }))
+                && layout.is_some_and(|layout| {
+                    [layout.src, layout.dst].into_iter().any(|address| match address {
+                        IpAddr::V4(_) => false,
+                        IpAddr::V6(v6) => {
+                            v6.is_multicast() || v6.segments()[0] == 0xfe80 || v6.to_ipv4().is_some()
+                        }
+                    })
+                })
         },
         aftermath: Aftermath::Burns,
     },
@@ -225,7 +236,8 @@ pub(super) const ROWS: &[Row] = &[
         name: "routing header",
         reason: "N-V6-1: type 0 is refused even when nothing is left to visit; Linux passes that",
         matches: |case| {
-            case.is_dropped(DropReason::SourceRoute) && matches!(case.packet(), [first, .., ] if first >> 4 == 6)
+            case.is_dropped(DropReason::SourceRoute)
+                && matches!(case.packet(), [first, .., ] if first >> 4 == 6)
                 && case.packet().get(6) == Some(&43)
         },
         aftermath: Aftermath::Burns,
@@ -261,7 +273,11 @@ pub(super) const ROWS: &[Row] = &[
             case.reason == Some(DropReason::Invalid)
                 && ["SYN_RECV", "SYN_SENT2"].contains(&case.opinion)
                 && case.step.from == Some(Party::Client)
-                && case.step.segment.as_ref().is_some_and(|said| said.segment.flags & (SYN | ACK) == SYN | ACK)
+                && case
+                    .step
+                    .segment
+                    .as_ref()
+                    .is_some_and(|said| said.segment.flags & (SYN | ACK) == SYN | ACK)
         },
         aftermath: Aftermath::Burns,
     },
@@ -291,7 +307,9 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-ICE-5: the outer source stays who it is; Linux puts the peer there if it has changed the client's port",
         matches: |case| match (case.kernel, case.ours) {
             ([(Side::Inside, kernel)], [(Side::Inside, ours)]) if case.step.side == Side::Outside => {
-                let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else { return false };
+                let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else {
+                    return false;
+                };
                 let sent = Layout::of(case.packet()).map(|layout| layout.src);
                 let peer = quote(ours).and_then(Layout::of).map(|layout| layout.dst);
                 let at = own.transport + 4;
@@ -343,14 +361,21 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-ICE-6: left as it was; Linux computes it of what is quoted, which is wrong",
         matches: |case| match (case.kernel, case.ours) {
             ([(side, kernel)], [(our_side, ours)]) if side == our_side && kernel.len() == ours.len() => {
-                let Some(outer) = Layout::of(ours).filter(|layout| layout.is_error(ours)) else { return false };
-                let Some(inner) = quote(ours).and_then(Layout::of).filter(|layout| layout.protocol == 132) else {
+                let Some(outer) = Layout::of(ours).filter(|layout| layout.is_error(ours)) else {
+                    return false;
+                };
+                let Some(inner) = quote(ours)
+                    .and_then(Layout::of)
+                    .filter(|layout| layout.protocol == 132)
+                else {
                     return false;
                 };
                 let sum = outer.transport + 2;
                 let crc = outer.transport + 8 + inner.transport + 8;
                 let differs = |at: usize| kernel[at] != ours[at];
-                (0..ours.len()).filter(|&at| differs(at)).all(|at| (sum..sum + 2).contains(&at) || (crc..crc + 4).contains(&at))
+                (0..ours.len())
+                    .filter(|&at| differs(at))
+                    .all(|at| (sum..sum + 2).contains(&at) || (crc..crc + 4).contains(&at))
             }
             _ => false,
         },
@@ -362,7 +387,10 @@ pub(super) const ROWS: &[Row] = &[
         matches: |case| {
             let quoted = quote(case.packet()).and_then(Layout::of);
             let is_bare = quoted.is_some_and(|quoted| !matches!(quoted.protocol, 1 | 6 | 17 | 58 | 132));
-            is_bare && case.step.what == "error that quotes too little" && case.kernel.is_empty() && case.ours.len() == 1
+            is_bare
+                && case.step.what == "error that quotes too little"
+                && case.kernel.is_empty()
+                && case.ours.len() == 1
         },
         aftermath: Aftermath::None,
     },
@@ -380,6 +408,34 @@ pub(super) const ROWS: &[Row] = &[
             case.reason == Some(DropReason::Invalid) && case.kernel.len() == 1 && is_late
         },
         aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "acknowledgment of what overshot",
+        reason: "N-WIN-3: data a little beyond the window pass and count as sent; Linux lets them pass, and drops their acknowledgment",
+        matches: |case| {
+            let is_answer = case.flags() & (SYN | RST | ACK) == ACK && case.acknowledges_sent;
+            is_answer && case.kernel.is_empty() && !case.ours.is_empty()
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "challenge of the wrong number",
+        reason: "N-TCP-23: what answers a SYN in LAST_ACK passes, within the window; Linux does not look at its numbers",
+        matches: |case| {
+            let is_answer = case.flags() & (SYN | RST | ACK) == ACK && case.opinion == "LAST_ACK";
+            is_answer && case.reason == Some(DropReason::Invalid) && case.kernel.len() == 1
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "short GRE",
+        reason: "N-OP-2: four bytes are a header; Linux does not translate less than eight",
+        matches: |case| {
+            let layout = Layout::of(case.packet()).filter(|layout| layout.protocol == 47);
+            let is_short = layout.is_some_and(|layout| layout.end < layout.transport + 8);
+            is_short && case.kernel.is_empty() && case.ours.len() == 1
+        },
+        aftermath: Aftermath::None,
     },
     Row {
         name: "node information",
@@ -405,8 +461,12 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-FWD-2, N-FWD-5: errors come from the address that is next to the sender, and quote what it sent; Linux \
                  translates those about published ports, and sends those about large packets of IPv6 as the far side",
         matches: |case| {
-            let ([(side, kernel)], [(our_side, ours)]) = (case.kernel, case.ours) else { return false };
-            let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else { return false };
+            let ([(side, kernel)], [(our_side, ours)]) = (case.kernel, case.ours) else {
+                return false;
+            };
+            let (Some(theirs), Some(own)) = (Layout::of(kernel), Layout::of(ours)) else {
+                return false;
+            };
             let at = own.transport;
             side == our_side
                 && case.reason.is_some()
@@ -425,8 +485,12 @@ pub(super) const ROWS: &[Row] = &[
         reason: "N-DN-6: the client's port is changed where the target talks to it already; Linux leaves it, and drops the packet \
                  unless it may be the answer",
         matches: |case| {
-            let (Some(sent), [(Side::Inside, out)]) = (ports(case.packet()), case.ours) else { return false };
-            let Some(ours) = ports(out).filter(|_| case.step.side == Side::Outside) else { return false };
+            let (Some(sent), [(Side::Inside, out)]) = (ports(case.packet()), case.ours) else {
+                return false;
+            };
+            let Some(ours) = ports(out).filter(|_| case.step.side == Side::Outside) else {
+                return false;
+            };
             ours[0] != sent[0]
                 && match case.kernel {
                     [] => true,
@@ -441,7 +505,9 @@ pub(super) const ROWS: &[Row] = &[
 /// The packet that an ICMP error quotes.
 fn quote(packet: &[u8]) -> Option<&[u8]> {
     let layout = Layout::of(packet).filter(|layout| layout.is_error(packet))?;
-    packet.get(layout.transport + 8..).filter(|quote| !quote.is_empty())
+    packet
+        .get(layout.transport + 8..)
+        .filter(|quote| !quote.is_empty())
 }
 
 /// Whether it is an ICMP message of that type.
@@ -458,12 +524,17 @@ fn has_right_header(packet: &[u8]) -> bool {
 /// Source and destination port.
 fn ports(packet: &[u8]) -> Option<[u16; 2]> {
     let layout = Layout::of(packet).filter(|layout| matches!(layout.protocol, 6 | 17 | 132))?;
-    Some([word(packet, layout.transport)?, word(packet, layout.transport + 2)?])
+    Some([
+        word(packet, layout.transport)?,
+        word(packet, layout.transport + 2)?,
+    ])
 }
 
 /// Whether an address is of a side's network.
 fn is_on(side: Side, address: IpAddr) -> bool {
-    let prefixes = PREFIXES[side as usize].iter().filter_map(|text| text.parse::<IpNet>().ok());
+    let prefixes = PREFIXES[side as usize]
+        .iter()
+        .filter_map(|text| text.parse::<IpNet>().ok());
     prefixes.into_iter().any(|prefix| prefix.contains(&address))
 }
 
@@ -472,8 +543,14 @@ fn is_odd(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let [first, second, .., last] = v4.octets();
-            let of_subnet = [Side::Inside, Side::Outside].iter().any(|&side| is_on(side, address));
-            first == 0 || first >= 240 || is_router(address) || [first, second] == [169, 254] || of_subnet && matches!(last, 0 | 255)
+            let of_subnet = [Side::Inside, Side::Outside]
+                .iter()
+                .any(|&side| is_on(side, address));
+            first == 0
+                || first >= 240
+                || is_router(address)
+                || [first, second] == [169, 254]
+                || of_subnet && matches!(last, 0 | 255)
         }
         IpAddr::V6(_) => is_router(address),
     }

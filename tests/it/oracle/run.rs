@@ -94,7 +94,9 @@ impl Run<'_> {
                 capture.add(step.side, [sent_kernel, sent_ours], [&kernel, &ours]);
                 report.packets += 1;
                 report.forwarded += usize::from(!kernel.outputs.is_empty());
-                let opinion = step.flow.and_then(|index| world.flows[index].opinion.as_ref().map(Entry::opinion));
+                let opinion = step
+                    .flow
+                    .and_then(|index| world.flows[index].opinion.as_ref().map(Entry::opinion));
                 let line = line(report.packets, (&step, opinion), &kernel, &ours);
                 history.push_back((step.flow, line));
                 if history.len() > HISTORY {
@@ -106,10 +108,16 @@ impl Run<'_> {
                 if aftermath == Aftermath::None {
                     aftermath = self.judge_states(&step, &ours, report, &history, &mut world)?;
                 }
-                if let Some(index) = step.flow.filter(|_| step.from.is_some() && step.what != "natural") {
+                if let Some(index) = step
+                    .flow
+                    .filter(|_| step.from.is_some() && step.what != "natural")
+                {
                     world.flows[index].is_irregular = true;
                 }
-                let is_reset = step.segment.as_ref().is_some_and(|said| said.segment.flags & RST != 0);
+                let is_reset = step
+                    .segment
+                    .as_ref()
+                    .is_some_and(|said| said.segment.flags & RST != 0);
                 if let Some(index) = step.flow.filter(|_| ours.reason.is_some() || is_reset) {
                     world.flows[index].is_vague = true;
                 }
@@ -119,12 +127,27 @@ impl Run<'_> {
                     let flow = &world.flows[index];
                     flow.protocol == 6 || flow.received[Party::Server as usize].is_none()
                 });
-                if aftermath == Aftermath::Burns || is_stopped && is_counted {
+                // Linux takes numbers and windows from a RST that it does not believe.
+                let is_doubted = is_reset
+                    && step
+                        .flow
+                        .and_then(|index| world.flows[index].opinion.as_ref())
+                        .is_some_and(|opinion| {
+                            opinion
+                                .state
+                                .as_deref()
+                                .is_some_and(|state| !["CLOSE", "TIME_WAIT"].contains(&state))
+                        });
+                if aftermath == Aftermath::Burns || is_doubted || is_stopped && is_counted {
                     if let Some(index) = step.flow {
-                        world.flows[index].is_burnt = true;
+                        world.burn(index);
                     }
                 } else {
-                    world.learn(&step, [&kernel.outputs, &ours.outputs], aftermath == Aftermath::None && !is_accepted);
+                    world.learn(
+                        &step,
+                        [&kernel.outputs, &ours.outputs],
+                        aftermath == Aftermath::None && !is_accepted,
+                    );
                 }
             }
         }
@@ -155,6 +178,10 @@ impl Run<'_> {
             opinion: flow
                 .and_then(|flow| flow.opinion.as_ref()?.state.as_deref())
                 .unwrap_or_default(),
+            acknowledges_sent: flow
+                .zip(step.from)
+                .zip(step.segment.as_ref())
+                .is_some_and(|((flow, from), said)| flow.has_sent(from.opposite(), said.segment.ack)),
             was_simultaneous: flow.is_some_and(|flow| flow.was_simultaneous),
             was_resynchronized: flow.is_some_and(|flow| flow.was_resynchronized),
             reason: ours.reason,
@@ -185,13 +212,19 @@ impl Run<'_> {
         history: &VecDeque<(Option<usize>, String)>,
         world: &mut World,
     ) -> io::Result<Aftermath> {
-        let Some(index) = step.flow.filter(|&index| world.flows[index].protocol == 6 && !world.flows[index].is_burnt) else {
+        let Some(index) = step
+            .flow
+            .filter(|&index| world.flows[index].protocol == 6 && !world.flows[index].is_burnt)
+        else {
             return Ok(Aftermath::None);
         };
         let flow = &world.flows[index];
         let mut opinions = [None, None];
         for (opinion, router) in opinions.iter_mut().zip([&mut *self.kernel, &mut *self.ours]) {
-            *opinion = router.entries(Some(6))?.into_iter().find(|entry| is_of(entry, flow));
+            *opinion = router
+                .entries(Some(6))?
+                .into_iter()
+                .find(|entry| is_of(entry, flow));
         }
         report.entries += 1;
         let before = std::mem::replace(&mut world.flows[index].opinion, opinions[0].clone());
@@ -220,7 +253,11 @@ impl Run<'_> {
         let signature = format!(
             "state: {} {} after {} {}: kernel {}, we {}",
             words(before.as_ref()),
-            if step.from == Some(Party::Client) { ">" } else { "<" },
+            if step.from == Some(Party::Client) {
+                ">"
+            } else {
+                "<"
+            },
             step.what,
             account::flags(&step.packets[1]),
             words(kernel.as_ref()),
@@ -232,6 +269,7 @@ impl Run<'_> {
             ours: &[],
             chosen: Chosen::default(),
             opinion: "",
+            acknowledges_sent: false,
             was_simultaneous: false,
             was_resynchronized: false,
             reason: None,
@@ -250,7 +288,10 @@ impl Run<'_> {
         for table in &mut tables {
             table.retain(|entry| {
                 let mut flows = world.flows.iter().filter(|flow| is_of(entry, flow));
-                flows.next().is_some_and(|flow| !flow.is_burnt && (flow.protocol == 6 || !flow.is_vague)) && flows.next().is_none()
+                flows
+                    .next()
+                    .is_some_and(|flow| !flow.is_burnt && (flow.protocol == 6 || !flow.is_vague))
+                    && flows.next().is_none()
             });
             for entry in table.iter_mut() {
                 // The clocks differ, so what depends on two seconds does (N-FLT-6).
@@ -280,7 +321,10 @@ impl Run<'_> {
                 let signature = format!("table: {whose} {}", difference(entry, other));
                 let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
                     count: 0,
-                    account: format!("in the table of {whose}: {entry}\nbeside it: {counterpart}\nafter packet {}\n", report.packets),
+                    account: format!(
+                        "in the table of {whose}: {entry}\nbeside it: {counterpart}\nafter packet {}\n",
+                        report.packets
+                    ),
                 });
                 finding.count += 1;
             }
@@ -290,7 +334,13 @@ impl Run<'_> {
 }
 
 fn key(entry: &Entry) -> impl PartialEq {
-    (entry.protocol, entry.src, entry.dst, entry.src_port, entry.dst_port)
+    (
+        entry.protocol,
+        entry.src,
+        entry.dst,
+        entry.src_port,
+        entry.dst_port,
+    )
 }
 
 fn is_of(entry: &Entry, flow: &super::flow::Flow) -> bool {
@@ -317,13 +367,19 @@ fn signature(case: &Case<'_>) -> String {
     let kind = |outputs: &[(Side, Vec<u8>)]| {
         let mut kinds: Vec<String> = outputs
             .iter()
-            .map(|(side, packet)| match (errors::is_error(packet), errors::is_error(case.packet())) {
-                (true, false) => format!("complains {side:?}"),
-                _ => format!("forwards {side:?}"),
-            })
+            .map(
+                |(side, packet)| match (errors::is_error(packet), errors::is_error(case.packet())) {
+                    (true, false) => format!("complains {side:?}"),
+                    _ => format!("forwards {side:?}"),
+                },
+            )
             .collect();
         kinds.dedup();
-        if kinds.is_empty() { "drops".to_owned() } else { kinds.join("+") }
+        if kinds.is_empty() {
+            "drops".to_owned()
+        } else {
+            kinds.join("+")
+        }
     };
     let place = match (case.kernel, case.ours) {
         ([(side, kernel)], [(our_side, ours)]) if side == our_side => {
@@ -335,7 +391,9 @@ fn signature(case: &Case<'_>) -> String {
     };
     let protocol = case.packet().first().map_or(0, |byte| byte >> 4);
     let layout = super::compare::Layout::of(case.packet());
-    let reason = case.reason.map_or_else(String::new, |reason| format!(" ({reason})"));
+    let reason = case
+        .reason
+        .map_or_else(String::new, |reason| format!(" ({reason})"));
     format!(
         "{} from {:?}, v{protocol} P{}: kernel {}, we {}{reason}{place}",
         case.step.what,
@@ -360,7 +418,12 @@ fn line(number: usize, (step, opinion): (&Step, Option<String>), kernel: &Passag
 }
 
 /// All that is needed to understand a difference.
-fn account(step: &Step, case: &Case<'_>, history: &VecDeque<(Option<usize>, String)>, world: &World) -> String {
+fn account(
+    step: &Step,
+    case: &Case<'_>,
+    history: &VecDeque<(Option<usize>, String)>,
+    world: &World,
+) -> String {
     let mut text = String::new();
     let is_near = |flow: Option<usize>| match (flow, step.flow) {
         (Some(one), Some(other)) => world.flows[one].meets(&world.flows[other]),

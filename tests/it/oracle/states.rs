@@ -79,7 +79,8 @@ pub(super) const PARTINGS: &[StateRow] = &[
         reason: "N-TCP-1: the answer to the last SYN counts; Linux waits for one to the first",
         matches: |parting| {
             let are = [state(parting.before), parting.kernel(), parting.ours()];
-            let is_early = are == ["SYN_SENT", "SYN_SENT", "SYN_RECV"] || are == ["SYN_SENT2", "SYN_SENT2", "SYN_RECV"];
+            let is_early =
+                are == ["SYN_SENT", "SYN_SENT", "SYN_RECV"] || are == ["SYN_SENT2", "SYN_SENT2", "SYN_RECV"];
             is_early && parting.flags() & (SYN | ACK) == SYN | ACK
         },
     },
@@ -147,7 +148,9 @@ pub(super) const PARTINGS: &[StateRow] = &[
         name: "FIN just beyond the window",
         reason: "N-WIN-3: what overshoots passes, and ends the data of its sender all the same; Linux forgets the FIN",
         matches: |parting| {
-            let (Some(before), Some(ours)) = (parting.before, parting.ours) else { return false };
+            let (Some(before), Some(ours)) = (parting.before, parting.ours) else {
+                return false;
+            };
             parting.kernel == parting.before
                 && CLOSING.contains(&parting.ours())
                 && ours.timer == before.timer
@@ -171,14 +174,18 @@ pub(super) const PARTINGS: &[StateRow] = &[
     },
     StateRow {
         name: "INIT of an association",
-        reason: "N-OP-1: who has sent it waits for a cookie; Linux calls the association closed until the answer",
-        matches: |parting| [parting.kernel(), parting.ours()] == ["CLOSED", "COOKIE_WAIT"],
+        reason: "N-OP-1: who has sent it waits for a cookie, and one amid an association proves nothing; Linux sees both otherwise",
+        matches: |parting| {
+            let are = [parting.kernel(), parting.ours()];
+            are == ["CLOSED", "COOKIE_WAIT"] || are == ["COOKIE_WAIT", "CLOSED"]
+        },
     },
     StateRow {
         name: "RST behind what overshot",
         reason: "N-TCP-20: one at the end of a train is believed, even if the train was too long for the window; Linux forgets the train",
         matches: |parting| {
-            parting.kernel == parting.before && parting.ours() == "CLOSE" && parting.flags() & RST != 0
+            let is_kept = state(parting.before) == parting.kernel() && parting.kernel() == "ESTABLISHED";
+            is_kept && parting.ours() == "CLOSE" && parting.flags() & RST != 0
         },
     },
     StateRow {
@@ -204,7 +211,9 @@ pub(super) const PARTINGS: &[StateRow] = &[
         name: "time after a RST of doubt",
         reason: "N-TCP-20: it leaves the connection little time until something contradicts it; Linux does not always",
         matches: |parting| {
-            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else { return false };
+            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else {
+                return false;
+            };
             let is_open = kernel.state == ours.state || parting.kernel() == "CLOSE";
             is_open && ours.timer == RESET_TIMER && parting.flags() & RST != 0
         },
@@ -213,7 +222,9 @@ pub(super) const PARTINGS: &[StateRow] = &[
         name: "acknowledgment of what was not sent on",
         reason: "N-TBL-5, N-TCP-20: neither a packet that is not sent on nor a RST is data to be acknowledged; Linux counts both",
         matches: |parting| {
-            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else { return false };
+            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else {
+                return false;
+            };
             parting.is_vague && kernel.state == ours.state && kernel.timer != ours.timer
         },
     },

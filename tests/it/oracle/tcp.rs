@@ -106,7 +106,10 @@ impl TcpModel {
             match random.below(10) {
                 0 | 1 if !self.ends[from as usize].has_fin => segment.flags |= FIN,
                 2..=5 if !self.ends[from as usize].has_fin => {
-                    segment.payload = { let length = data_length(random); random.bytes(length) };
+                    segment.payload = {
+                        let length = data_length(random);
+                        random.bytes(length)
+                    };
                     segment.flags |= random.pick(&[0, PSH]);
                 }
                 6 => segment.options = sack(random, segment.ack),
@@ -274,13 +277,23 @@ fn opening(random: &mut Random, flags: u8, ack: u32) -> Segment {
         options.extend([1, 1, 4, 2]);
     }
     if random.percent(5) {
-        options = random.pick(&[&[3, 0, 1, 1][..], &[2, 40, 0, 0], &[3, 2, 0, 0], &[99, 3, 1, 0]]).to_vec();
+        options = random
+            .pick(&[&[3, 0, 1, 1][..], &[2, 40, 0, 0], &[3, 2, 0, 0], &[99, 3, 1, 0]])
+            .to_vec();
     }
-    let length = if random.percent(5) { random.below(100) as usize } else { 0 };
+    let length = if random.percent(5) {
+        random.below(100) as usize
+    } else {
+        0
+    };
     Segment {
         flags,
         // Sometimes near the end of the sequence space.
-        seq: if random.percent(20) { 0u32.wrapping_sub(random.below(500)) } else { random.next() as u32 },
+        seq: if random.percent(20) {
+            0u32.wrapping_sub(random.below(500))
+        } else {
+            random.next() as u32
+        },
         ack: if flags & ACK != 0 { ack } else { 0 },
         window: random.pick(&[65_535, 29_200, 4096, 0]),
         options,

@@ -8,7 +8,8 @@ use std::{
 use nix::{
     ifaddrs::getifaddrs,
     sys::socket::{
-        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send, socket,
+        AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrLike, bind, recv, send,
+        socket,
     },
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -76,7 +77,9 @@ impl Wire {
 
 /// Waits until one of the wires has a frame; `false` when it takes longer than a few seconds.
 pub(super) fn wait(wires: &[Wire; 2]) -> io::Result<bool> {
-    let mut fds = wires.each_ref().map(|wire| PollFd::from_borrowed_fd(wire.socket.as_fd(), PollFlags::IN));
+    let mut fds = wires
+        .each_ref()
+        .map(|wire| PollFd::from_borrowed_fd(wire.socket.as_fd(), PollFlags::IN));
     let patience = Timespec {
         tv_sec: 5,
         tv_nsec: 0,

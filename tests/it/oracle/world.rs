@@ -80,7 +80,9 @@ impl World {
 
     /// Notes what became of a step for which both routers did the same.
     pub(super) fn learn(&mut self, step: &Step, outputs: [&[(Side, Vec<u8>)]; 2], are_same: bool) {
-        let (Some(index), Some(from)) = (step.flow, step.from) else { return };
+        let (Some(index), Some(from)) = (step.flow, step.from) else {
+            return;
+        };
         let flow = &mut self.flows[index];
         let there = flow.side(from.opposite());
         // An error comes back to where the packet came from, and a packet inside may go back there, too.
@@ -100,6 +102,15 @@ impl World {
         }
     }
 
+    /// Ends a conversation over which the routers have parted, and those that want its external port.
+    pub(super) fn burn(&mut self, index: usize) {
+        let parted = self.flows[index].clone();
+        for flow in &mut self.flows {
+            flow.is_burnt |= flow.meets(&parted) && flow.client.port == parted.client.port;
+        }
+        self.flows[index].is_burnt = true;
+    }
+
     /// A header as most are.
     pub(super) fn header(&mut self) -> Header {
         self.id = self.id.wrapping_add(1);
@@ -109,11 +120,17 @@ impl World {
     /// A conversation that exists, or a new one.
     fn flow(&mut self) -> usize {
         if !self.random.percent(6) {
-            let live: Vec<usize> = (0..self.flows.len()).filter(|&index| !self.flows[index].is_burnt).collect();
+            let live: Vec<usize> = (0..self.flows.len())
+                .filter(|&index| !self.flows[index].is_burnt)
+                .collect();
             if !live.is_empty() {
                 // The later ones more often, so that some come to their end.
                 let from = live.len().saturating_sub(12);
-                let among = if self.random.percent(80) { &live[from..] } else { &live };
+                let among = if self.random.percent(80) {
+                    &live[from..]
+                } else {
+                    &live
+                };
                 return self.random.pick(among);
             }
         }
@@ -124,7 +141,11 @@ impl World {
                 && other.client.port == flow.client.port
         };
         // Whoever has the very tuple goes on; what was burnt is not touched again, by any host.
-        match self.flows.iter().position(|other| same(other) && (other.is_burnt || other.client == flow.client)) {
+        match self
+            .flows
+            .iter()
+            .position(|other| same(other) && (other.is_burnt || other.client == flow.client))
+        {
             Some(index) if self.flows[index].is_burnt => self.flow(),
             Some(index) => index,
             None => {
@@ -155,7 +176,11 @@ impl World {
             Way::Hairpin => (Side::Inside, Side::Inside),
         };
         let port = random.pick(&[5000, 5000, 5001, 5002, 40_000, 300, 301, 700, 8080, 5353]);
-        let port = if random.percent(30) { 1024 + random.below(64_000) as u16 } else { port };
+        let port = if random.percent(30) {
+            1024 + random.below(64_000) as u16
+        } else {
+            port
+        };
         let caller = random.pick(&[2, 3, 4]);
         let client = End {
             address: plan::host(near, version, caller),
@@ -203,7 +228,9 @@ impl World {
         if flow.protocol == 6 {
             let said = flow.tcp.next(random);
             let (from, what) = (said.from, said.what);
-            let packets = flow.ends(from).map(|ends| header.packet(&ends, 6, &packet::tcp(&ends, &said.segment)));
+            let packets = flow
+                .ends(from)
+                .map(|ends| header.packet(&ends, 6, &packet::tcp(&ends, &said.segment)));
             return self.step(index, from, what, packets, Some(said));
         }
         let turn = match flow.protocol {
@@ -303,7 +330,11 @@ fn sctp_value(kind: u8) -> Vec<u8> {
         // Tag, window, streams out and in, first sequence number.
         1 => vec![0, 0, 0, 1, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1],
         // The same and a cookie.
-        2 => [&[0, 0, 0, 2, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1], &[0, 7, 0, 8, 9, 9, 9, 9][..]].concat(),
+        2 => [
+            &[0, 0, 0, 2, 0, 1, 0, 0, 0, 1, 0, 1, 0, 0, 0, 1],
+            &[0, 7, 0, 8, 9, 9, 9, 9][..],
+        ]
+        .concat(),
         0 => vec![0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4],
         3 => vec![0, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 0],
         4 | 5 => vec![0, 1, 0, 8, 1, 2, 3, 4],
