@@ -60,8 +60,10 @@ pub struct Nat {
 #[derive(Debug)]
 struct Inside {
     network: Network,
-    /// Connections.
+    /// Connections of its hosts.
     count: usize,
+    /// Connections of other networks' hosts to hosts of it.
+    guests: usize,
     gateway_v4: Option<Address>,
     gateway_v6: Option<Address>,
 }
@@ -315,6 +317,7 @@ impl From<Network> for Inside {
         };
         Self {
             count: 0,
+            guests: 0,
             gateway_v4: first(true),
             gateway_v6: first(false),
             network,

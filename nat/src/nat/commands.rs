@@ -55,6 +55,10 @@ impl Nat {
         for host in self.hosts.of_zone(zone) {
             self.flush_number(host);
         }
+        // What others have to it by mappings that let everybody in, or by withdrawn ones.
+        if self.network(zone).is_some_and(|inside| inside.guests > 0) {
+            self.remove_where(|tuples| tuples[1].zone == zone);
+        }
         self.fragments.remove_zone(zone);
         if let Some(place) = self.networks.get_mut(usize::from(zone.0)) {
             *place = None;
@@ -82,12 +86,7 @@ impl Nat {
             addresses.any(|address| gone.contains(address))
         };
         if !gone.is_empty() {
-            let all = self.table.iter();
-            let ended: Vec<ConnId> = all
-                .filter(|(_, conn)| is_by_gone(&conn.tuples))
-                .map(|(id, _)| id)
-                .collect();
-            ended.into_iter().for_each(|id| self.remove_conn(id));
+            self.remove_where(is_by_gone);
         }
     }
 
@@ -207,6 +206,16 @@ impl Nat {
     /// Every network.
     pub fn networks(&self) -> impl Iterator<Item = &Network> {
         self.networks.iter().flatten().map(|inside| &inside.network)
+    }
+
+    /// Looks at every connection.
+    fn remove_where(&mut self, is_over: impl Fn(&[Tuple; 2]) -> bool) {
+        let all = self.table.iter();
+        let ended: Vec<ConnId> = all
+            .filter(|(_, conn)| is_over(&conn.tuples))
+            .map(|(id, _)| id)
+            .collect();
+        ended.into_iter().for_each(|id| self.remove_conn(id));
     }
 
     fn flush_number(&mut self, number: u32) -> usize {

@@ -79,7 +79,7 @@ impl Nat {
                 self.remove_conn(id);
             }
         }
-        let remote = remote(&conn.tuples);
+        let (remote, egress) = (remote(&conn.tuples), conn.tuples[1].zone);
         let is_strangers = is_strangers(conn.status, &conn.tuples);
         // Also where it has no port (N-PORT-10).
         let external = Some(conn.tuples[1].dst).filter(|shown| self.is_external(shown));
@@ -102,6 +102,9 @@ impl Nat {
         self.hosts.note_busy(host);
         if let Some(inside) = self.network_mut(zone) {
             inside.count += 1;
+        }
+        if let Some(inside) = self.network_mut(egress).filter(|_| egress != zone) {
+            inside.guests += 1;
         }
         if let Some(publication) = self.publications.get_mut(publication) {
             self.table
@@ -127,7 +130,7 @@ impl Nat {
         } = self.table.cold(id);
         let conn = self.table.conn(id);
         let is_assured = conn.status.contains(Status::ASSURED);
-        let remote = remote(&conn.tuples);
+        let (remote, egress) = (remote(&conn.tuples), conn.tuples[1].zone);
         let is_strangers = is_strangers(conn.status, &conn.tuples);
         let owner = self.hosts.host_mut(host);
         owner.count -= 1;
@@ -141,6 +144,9 @@ impl Nat {
         }
         if let Some(inside) = self.network_mut(zone) {
             inside.count = inside.count.saturating_sub(1);
+        }
+        if let Some(inside) = self.network_mut(egress).filter(|_| egress != zone) {
+            inside.guests = inside.guests.saturating_sub(1);
         }
         if let Some(publication) = self.publications.get_mut(publication) {
             self.table
