@@ -167,6 +167,17 @@ impl Fragments {
         }
     }
 
+    /// Whether other fragments of the same datagram wait here.
+    pub(crate) fn expects(&self, zone: Zone, bytes: &[u8], packet: &Packet) -> bool {
+        let Ok(arrival) = Arrival::parse(zone, bytes, packet) else {
+            return false;
+        };
+        let is_it = |&number: &u32| self.slots[number as usize].key == arrival.key;
+        self.index
+            .find(self.hasher.hash_one(arrival.key), is_it)
+            .is_some()
+    }
+
     /// Takes a buffer back to use it again.
     pub(crate) fn recycle(&mut self, bytes: Vec<u8>) {
         if bytes.capacity() > 0 && self.spare.len() < SPARE_MAX {

@@ -6,7 +6,7 @@ use vswitch_wire::{
 };
 
 use crate::{
-    Address, DropReason, Ends,
+    Address, DropReason, Ends, Tuple, Zone,
     packet::Packet,
     rewrite::{self, Query},
 };
@@ -76,6 +76,19 @@ impl IcmpError {
             quoted_transport: start + layer.offset,
             quoted_end: start + len,
         }))
+    }
+
+    /// What the quoted packet's tuple was where the error comes from.
+    pub(crate) fn quoted_in(&self, zone: Zone) -> Tuple {
+        Tuple {
+            src: self.quoted.src,
+            dst: self.quoted.dst,
+            src_port: self.quoted.src_port,
+            dst_port: self.quoted.dst_port,
+            zone,
+            protocol: self.protocol.0,
+            query: self.query,
+        }
     }
 
     /// Puts other ends into the quoted packet and other addresses around it, and mends the checksums (N-ICE-5 to N-ICE-8, N-ICE-14).

@@ -9,10 +9,10 @@ mod room;
 use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
 use ipnet::IpNet;
-use vswitch_wire::Offload;
+use vswitch_wire::{IpProtocol, Offload};
 
 use crate::{
-    Address, Config, ConnView, Counters, Event, Network, Output, Outside, Tuple, Verdict, Zone,
+    Address, Config, ConnView, Counters, Event, MappingId, Network, Output, Outside, Tuple, Verdict, Zone,
     conntrack::{Conn, ConnId, Table, Tracker},
     external::External,
     forward::{ErrorLimits, Identifications},
@@ -127,6 +127,23 @@ impl Nat {
             Verdict::Local => self.counters.local += 1,
         }
         verdict
+    }
+
+    /// Whether a packet from `zone` belongs to a connection, or to a datagram of which other fragments wait here. For callers
+    /// that have other ways for packets than this engine; nothing is checked but what it takes to tell.
+    pub fn knows(&self, now: Instant, zone: Zone, bytes: &[u8]) -> bool {
+        if self.table.len() == 0 {
+            return false;
+        }
+        let mut clock = self.clock;
+        let now = clock.advance(now);
+        self.recognises(now, zone, bytes).unwrap_or(false)
+    }
+
+    /// Where a published port leads: its mapping.
+    pub fn published(&self, external: IpAddr, protocol: IpProtocol, port: u16) -> Option<MappingId> {
+        let (number, _) = self.publications.find(external.into(), protocol.0, port)?;
+        Some(self.publications.get(number)?.mapping.id)
     }
 
     /// Reads what [`handle_packet`](Self::handle_packet) will read of its tables for these packets of one zone, so that they

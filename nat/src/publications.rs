@@ -13,12 +13,15 @@ pub(crate) struct Publication {
     pub(crate) connections: List,
     /// How many there were.
     pub(crate) hits: u64,
+    /// It lets nobody in any more and goes with its last connection.
+    pub(crate) is_withdrawn: bool,
 }
 
 /// All mappings, by number. Numbers are used again.
 #[derive(Debug, Default)]
 pub(crate) struct Publications {
     all: Vec<Option<Publication>>,
+    free: Vec<u32>,
     by_id: HashMap<MappingId, u32, FixedState>,
     by_port: HashMap<Key, u32, FixedState>,
 }
@@ -35,21 +38,22 @@ struct Key {
 impl Publications {
     pub(crate) fn add(&mut self, mapping: PortMapping) -> Result<(), PublishError> {
         self.check(&mapping)?;
-        let number = match self.all.iter().position(Option::is_none) {
-            Some(free) if self.by_id.len() < self.all.len() => free,
-            _ => {
+        let number = match self.free.pop() {
+            Some(free) => free,
+            None => {
                 self.all.push(None);
-                self.all.len() - 1
+                (self.all.len() - 1) as u32
             }
         };
         for key in keys(&mapping) {
-            self.by_port.insert(key, number as u32);
+            self.by_port.insert(key, number);
         }
-        self.by_id.insert(mapping.id, number as u32);
-        self.all[number] = Some(Publication {
+        self.by_id.insert(mapping.id, number);
+        self.all[number as usize] = Some(Publication {
             mapping,
             connections: List::EMPTY,
             hits: 0,
+            is_withdrawn: false,
         });
         Ok(())
     }
@@ -120,7 +124,8 @@ impl Publications {
         let leads = |publication: &Publication| {
             let mapping = &publication.mapping;
             let offset = port.checked_sub(mapping.target_port);
-            mapping.target == target
+            !publication.is_withdrawn
+                && mapping.target == target
                 && mapping.protocol.0 == protocol
                 && offset.is_some_and(|offset| offset <= mapping.ports.end() - mapping.ports.start())
         };
@@ -140,9 +145,31 @@ impl Publications {
         self.all.get_mut(number as usize)?.as_mut()
     }
 
+    /// Lets nobody in by a mapping any more; its connections go on. Its name and ports are free from now on.
+    pub(crate) fn withdraw(&mut self, number: u32) -> Option<PortMapping> {
+        let publication = self.get_mut(number)?;
+        publication.is_withdrawn = true;
+        let mapping = publication.mapping.clone();
+        for key in keys(&mapping) {
+            self.by_port.remove(&key);
+        }
+        self.by_id.remove(&mapping.id);
+        Some(mapping)
+    }
+
+    /// Forgets a withdrawn mapping whose last connection has ended.
+    pub(crate) fn forget_withdrawn(&mut self, number: u32) {
+        let is_over = |at: &Publication| at.is_withdrawn && at.connections == List::EMPTY;
+        if self.get(number).is_some_and(is_over) {
+            self.all[number as usize] = None;
+            self.free.push(number);
+        }
+    }
+
     /// Forgets a mapping, whose connections are gone.
     pub(crate) fn remove(&mut self, number: u32) -> Option<PortMapping> {
         let publication = self.all.get_mut(number as usize)?.take()?;
+        self.free.push(number);
         for key in keys(&publication.mapping) {
             self.by_port.remove(&key);
         }
@@ -151,7 +178,7 @@ impl Publications {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Publication> {
-        self.all.iter().flatten()
+        self.all.iter().flatten().filter(|at| !at.is_withdrawn)
     }
 }
 

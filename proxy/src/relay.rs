@@ -10,6 +10,7 @@
 //! removed. A client of a published UDP port has no socket and no lease: its listener has both. A flow's policy is decided when it begins and never again.
 
 mod admission;
+mod beside;
 mod counters;
 mod datagram;
 mod deadlines;

@@ -83,7 +83,9 @@ pub(super) async fn stats(control: &Control) -> Result<Option<PortStats>, Contro
         }
         sums
     };
-    Ok((!views.is_empty()).then(|| PortStats {
+    let (drops, other) = (sum(|view| &view.drops), sum(|view| &view.other));
+    let has_counted = !drops.is_empty() || !other.is_empty();
+    Ok(has_counted.then(|| PortStats {
         network: String::new(),
         network_id: String::new(),
         port: 0,
@@ -94,8 +96,8 @@ pub(super) async fn stats(control: &Control) -> Result<Option<PortStats>, Contro
         rx_bytes: 0,
         tx_frames: 0,
         tx_bytes: 0,
-        other: sum(|view| &view.other),
-        drops: sum(|view| &view.drops),
+        other,
+        drops,
     }))
 }
 

@@ -29,12 +29,12 @@ use crate::replay::{
 pub fn replay(args: &ReplayArgs, out: &mut impl Write) -> Result<(), Failure> {
     let config = Config::load(&args.config).map_err(Failure::explained)?;
     let input = File::open(&args.input).map_err(|error| about("open", &args.input, error))?;
+    let in_input = |error: &dyn Display| Failure::new(format_args!("{}: {error}", args.input.display()));
+    let mut reader = Reader::new(BufReader::new(input)).map_err(|error| in_input(&error))?;
     let mut recorder = match &args.output {
         Some(path) => Some(begin(path, &args.input, &config)?),
         None => None,
     };
-    let in_input = |error: &dyn Display| Failure::new(format_args!("{}: {error}", args.input.display()));
-    let mut reader = Reader::new(BufReader::new(input)).map_err(|error| in_input(&error))?;
     let (mut start, mut unprinted): (_, Option<io::Error>) = (None::<Timestamp>, None);
     let played = replay::run(&config, &mut reader, |step| {
         if args.explain && unprinted.is_none() {

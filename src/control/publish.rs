@@ -153,7 +153,7 @@ impl Control {
                 }
                 writer.release_ports(&mappings);
                 self.tidy(writer, sandbox.id);
-                return Err(failure(sandbox, home, error.into()));
+                return Err(failure(sandbox, home, error));
             }
             served.push(publication);
         }
@@ -247,7 +247,7 @@ impl Control {
         if opened.is_err() {
             writer.release_ports(std::slice::from_ref(&mapping));
         }
-        Ok(opened?)
+        opened
     }
 
     /// As [`settle_ports`](Self::settle_ports), for a sandbox that has just changed its networks or was taken over.

@@ -162,7 +162,12 @@ async fn serve_until(
         }
         UplinkChoice::Sockets => None,
     };
-    let hints: Vec<String> = ping::hint().into_iter().collect();
+    // By a device containers ping without the host's sockets.
+    let hint = match uplink {
+        None => ping::hint(),
+        Some(_) => None,
+    };
+    let hints: Vec<String> = hint.into_iter().collect();
     for hint in &hints {
         tracing::warn!("{hint}");
     }

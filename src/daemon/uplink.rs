@@ -26,7 +26,6 @@ pub(super) async fn open(uplink: &DeviceUplink, dataplane: &DataPlane) -> Result
         filter: Some(uplink.mac),
         // It is not the interface's own address that frames come to.
         promiscuity: Promiscuity::Promiscuous,
-        ..Options::default()
     };
     let socket = PacketSocket::open(Interface::Index(link.index), options);
     let socket = socket.map_err(|error| refusal(interface, error))?;

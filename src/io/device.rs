@@ -67,6 +67,14 @@ impl Device {
         }
     }
 
+    /// Frames of the container that were lost before they could be read. A TAP's show in the container, at its interface.
+    pub fn drops(&self) -> u64 {
+        match self {
+            Self::Packet(socket) => socket.drops().unwrap_or(0),
+            Self::Tap(_) => 0,
+        }
+    }
+
     /// Closes our end for good: the interface disappears from the container. Takes tens of milliseconds.
     ///
     /// # Errors

@@ -5,7 +5,9 @@
 //! sums in software (net/core/dev.c: validate_xmit_skb).
 //!
 //! Unlike a TAP, an interface behind a packet socket belongs to somebody else as well: the namespace's own stack sees
-//! every frame too, and the kernel takes VLAN tags off. They are put back here.
+//! every frame too, and the kernel takes VLAN tags off. They are put back here. And a veth may deliver frames of one flow in
+//! another order, when its sender runs on several processors (net/core/dev.c: enqueue_to_backlog, one queue for each);
+//! TCP counts retransmissions then that nobody needed, as it does behind a kernel bridge. A TAP keeps the order.
 //!
 //! A frame per system call, on purpose (`bench packet`, on a veth, processor time of one thread, medians of nine rounds
 //! on Linux 6.18). Calls for 32 frames at once save 3 to 5 % of receiving a small frame (3.0 µs, 1 of them the
@@ -36,8 +38,8 @@ use super::{
 pub struct PacketSocket {
     fd: OwnedFd,
     abilities: Abilities,
-    /// Frames that the kernel could not describe to us.
-    unreadable: AtomicU64,
+    /// Frames that were lost before we could read them.
+    drops: AtomicU64,
 }
 
 impl PacketSocket {
@@ -57,7 +59,6 @@ impl PacketSocket {
         if let Err(error) = packet::switch_on(fd.as_fd(), PacketOption::VnetHeader) {
             tracing::warn!(%error, "packet sockets work without offloads: PACKET_VNET_HDR");
         }
-        enlarge_buffers(&fd)?;
         if let Some(mac) = options.filter {
             packet::attach_filter(fd.as_fd(), &filter_for(mac))?;
         }
@@ -84,6 +85,8 @@ impl PacketSocket {
             }
             Err(error) => return Err(error),
         }
+        // Here, because who opened the socket may have been allowed less than we are.
+        enlarge_buffers(&fd)?;
         let status = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, status | rustix::fs::OFlags::NONBLOCK)?;
         let abilities = match packet::is_on(fd.as_fd(), PacketOption::VnetHeader)? {
@@ -93,7 +96,7 @@ impl PacketSocket {
         Ok(Self {
             fd,
             abilities,
-            unreadable: AtomicU64::new(0),
+            drops: AtomicU64::new(0),
         })
     }
 
@@ -136,7 +139,7 @@ impl PacketSocket {
                 }
                 Err(error) => return Err(error),
             }
-            self.unreadable.fetch_add(1, Ordering::Relaxed);
+            self.drops.fetch_add(1, Ordering::Relaxed);
         }
         // Not `WouldBlock`: the caller would wait for an edge that does not come.
         Err(io::ErrorKind::Interrupted.into())
@@ -180,14 +183,15 @@ impl PacketSocket {
         packet::bound_interface(self.fd.as_fd())
     }
 
-    /// Frames that were lost since this was last asked, for want of room or of a description.
+    /// Frames that were lost before they could be read, because there was no room or the kernel could not describe them.
     ///
     /// # Errors
     ///
     /// The kernel's, which has no reason to refuse.
-    pub fn take_drops(&self) -> io::Result<u64> {
-        let kernel = packet::take_drops(self.fd.as_fd())?;
-        Ok(u64::from(kernel) + self.unreadable.swap(0, Ordering::Relaxed))
+    pub fn drops(&self) -> io::Result<u64> {
+        // Asking the kernel sets its counter back.
+        let more = u64::from(packet::take_drops(self.fd.as_fd())?);
+        Ok(self.drops.fetch_add(more, Ordering::Relaxed) + more)
     }
 }
 
@@ -266,12 +270,11 @@ pub enum Promiscuity {
 
 /// As much as the kernel allows: root gets what it asks for, others up to `net.core.rmem_max` and `wmem_max`.
 fn enlarge_buffers(fd: &OwnedFd) -> io::Result<()> {
-    let bytes = BUFFER;
-    if setsockopt(fd, sockopt::RcvBufForce, &bytes).is_err() {
-        setsockopt(fd, sockopt::RcvBuf, &bytes)?;
+    if setsockopt(fd, sockopt::RcvBufForce, &RECEIVE_BUFFER).is_err() {
+        setsockopt(fd, sockopt::RcvBuf, &RECEIVE_BUFFER)?;
     }
-    if setsockopt(fd, sockopt::SndBufForce, &bytes).is_err() {
-        setsockopt(fd, sockopt::SndBuf, &bytes)?;
+    if setsockopt(fd, sockopt::SndBufForce, &SEND_BUFFER).is_err() {
+        setsockopt(fd, sockopt::SndBuf, &SEND_BUFFER)?;
     }
     Ok(())
 }
@@ -328,8 +331,12 @@ fn filter_for(mac: MacAddr) -> [libc::sock_filter; 8] {
     ]
 }
 
-/// Bytes of socket buffer each way: 64 super-frames, as with a TAP (tap.rs: `SEND_BUFFER`).
-const BUFFER: usize = 4 << 20;
+/// Bytes that may wait for us; the kernel doubles it and counts the memory that frames take. It must hold the windows of
+/// several TCP flows, of 6 MiB each by default (`tcp_rmem`), as a TAP's queue does.
+const RECEIVE_BUFFER: usize = 32 << 20;
+
+/// Bytes in flight before `EAGAIN`: 64 super-frames, as with a TAP (tap.rs: `SEND_BUFFER`).
+const SEND_BUFFER: usize = 4 << 20;
 
 /// Frames in a row that are skipped before the caller is given a turn.
 const UNREADABLE_MAX: usize = 64;

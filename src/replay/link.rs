@@ -51,23 +51,23 @@ impl Skip {
     }
 }
 
+/// A packet with nothing in front of it.
+const PLAIN: Result<Envelope, Skip> = Ok(Envelope { offset: 0, dst: None });
+
 /// Finds the IP packet; `None` if frames of that kind are not known.
 pub(super) fn open(link: LinkType, frame: &[u8]) -> Option<Result<Envelope, Skip>> {
-    let plain = |offset| Ok(Envelope { offset, dst: None });
     Some(match link {
         LinkType::ETHERNET => open_ethernet(frame),
         LinkType::LINUX_SLL => match frame.first_chunk::<SLL_LEN>() {
-            Some(header) if header[..2] == OUTGOING_SLL => Err(Skip::OtherSide),
-            Some(&[.., high, low]) if is_ip(high, low) => plain(SLL_LEN),
-            _ => Err(Skip::NotIp),
+            Some(&[_, kind, .., high, low]) => open_cooked(kind, [high, low], SLL_LEN),
+            None => Err(Skip::NotIp),
         },
         LinkType::LINUX_SLL2 => match frame.first_chunk::<SLL2_LEN>() {
-            Some(header) if header[10] == OUTGOING => Err(Skip::OtherSide),
-            Some(&[high, low, ..]) if is_ip(high, low) => plain(SLL2_LEN),
-            _ => Err(Skip::NotIp),
+            Some(&[high, low, _, _, _, _, _, _, _, _, kind, ..]) => open_cooked(kind, [high, low], SLL2_LEN),
+            None => Err(Skip::NotIp),
         },
-        LinkType::RAW | LinkType::IPV4 | LinkType::IPV6 => plain(0),
-        other if LinkType::RAW_DLT.contains(&other) => plain(0),
+        LinkType::RAW | LinkType::IPV4 | LinkType::IPV6 => PLAIN,
+        other if LinkType::RAW_DLT.contains(&other) => PLAIN,
         _ => return None,
     })
 }
@@ -87,9 +87,17 @@ fn open_ethernet(frame: &[u8]) -> Result<Envelope, Skip> {
     })
 }
 
-fn is_ip(high: u8, low: u8) -> bool {
-    let ethertype = EtherType::new(u16::from_be_bytes([high, low]));
-    [EtherType::IPV4, EtherType::IPV6].contains(&ethertype)
+/// What the kernel says of a packet that it shows without its frame: whom it was for, and its EtherType.
+fn open_cooked(kind: u8, ethertype: [u8; 2], offset: usize) -> Result<Envelope, Skip> {
+    let ethertype = EtherType::new(u16::from_be_bytes(ethertype));
+    if ![EtherType::IPV4, EtherType::IPV6].contains(&ethertype) {
+        return Err(Skip::NotIp);
+    }
+    match kind {
+        TO_ALL | TO_GROUP => Err(Skip::Group),
+        TO_OTHERS | OUTGOING => Err(Skip::OtherSide),
+        _ => Ok(Envelope { offset, dst: None }),
+    }
 }
 
 /// The Ethernet header of an answer to the station that sent a frame with this one.
@@ -135,9 +143,11 @@ const MADE_UP_ROUTER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x01]);
 const SLL_LEN: usize = 16;
 const SLL2_LEN: usize = 20;
 
-/// `PACKET_OUTGOING` (linux/if_packet.h): what the capturing host sends.
+/// `PACKET_BROADCAST` to `PACKET_OUTGOING` (linux/if_packet.h).
+const TO_ALL: u8 = 1;
+const TO_GROUP: u8 = 2;
+const TO_OTHERS: u8 = 3;
 const OUTGOING: u8 = 4;
-const OUTGOING_SLL: [u8; 2] = [0, OUTGOING];
 
 #[cfg(test)]
 mod tests {
@@ -171,6 +181,11 @@ mod tests {
         assert_eq!(
             offset(LinkType::LINUX_SLL, &cooked(4)),
             Some(Err(Skip::OtherSide))
+        );
+        assert_eq!(offset(LinkType::LINUX_SLL, &cooked(1)), Some(Err(Skip::Group)));
+        assert_eq!(
+            offset(LinkType::LINUX_SLL, &cooked(3)[..15]),
+            Some(Err(Skip::NotIp))
         );
         let cooked = |kind: u8| [&[8, 0][..], &[0; 8], &[kind], &[0; 9], &[0x45]].concat();
         assert_eq!(offset(LinkType::LINUX_SLL2, &cooked(0)), Some(Ok(20)));

@@ -1,5 +1,6 @@
 //! The fixtures of `tests/data/nat`, and what a run does besides translating.
 
 mod fixtures;
+mod mutations;
 mod samples;
 mod steps;

@@ -14,6 +14,7 @@ mod conns;
 mod network;
 mod ports;
 mod reactor;
+mod shortcut;
 mod uplink;
 mod wait;
 

@@ -10,7 +10,7 @@ use std::{
 use ipnet::IpNet;
 use mio::{Poll, Registry, Token};
 use vswitch_proxy::{
-    Delivery, Hop, Link, Relay, Scratch, SocketId,
+    Delivery, Hop, Link, Outbound, Relay, Scratch, SocketId,
     config::{Descriptors, Limits, RelayConfig, Timeouts},
     publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts},
     relay::Readiness,
@@ -19,7 +19,7 @@ use vswitch_switch::PortId;
 use vswitch_wire::{EthernetHeader, MacAddr, Offload, Refusal};
 use zerocopy::IntoBytes;
 
-use super::ports::Devices;
+use super::{ports::Devices, shortcut::Shortcut};
 use crate::{
     dataplane::{DataPlaneError, EndpointSpec, FlowRow, NetworkSpec, PortRow, Way},
     engine::Engine,
@@ -45,13 +45,26 @@ pub(super) struct Network {
     shortages: RateLimit,
 }
 
-/// A packet that leaves by the device uplink: the last bytes of the read that it came by.
+/// A packet that leaves by another way than the relay: the last bytes of the read that it came by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Leaving {
+    /// By which.
+    pub(super) by: Exit,
+    /// Whether it was for the gateway itself.
+    pub(super) hop: Hop,
     /// Bytes of its frame.
     pub(super) len: usize,
     /// What the container's kernel left undone.
     pub(super) offload: Offload,
+}
+
+/// A way that packets leave by beside the relay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    /// The device uplink.
+    Device,
+    /// Perhaps to another container of this worker.
+    Inside,
 }
 
 /// What a network uses of its worker.
@@ -104,23 +117,30 @@ impl Network {
         })
     }
 
-    /// Takes one read from the device behind `port`. What leaves by the device uplink is given back.
+    /// Takes one read from the device behind `port`. What leaves by another way than the relay is given back.
     pub(super) fn handle_frame(
         &mut self,
         port: PortId,
         read: &mut [u8],
+        shortcut: &Shortcut,
         around: &mut Around<'_>,
     ) -> Option<Leaving> {
         let outbound = self
             .engine
             .handle_frame(around.now, port, read, &mut self.devices)?;
         let relay = self.relay.as_mut()?;
-        if self.leaves_by_device
-            && outbound.hop == Hop::Beyond
-            && let Some(packet) = outbound.frame.get(EthernetHeader::LEN..)
-            && !relay.knows(around.now, port.0, packet)
-        {
+        let packet = outbound.frame.get(EthernetHeader::LEN..)?;
+        let by = if self.leaves_by_device {
+            let is_relayed = outbound.hop == Hop::Gateway || relay.knows(around.now, port.0, packet);
+            (!is_relayed).then_some(Exit::Device)
+        } else {
+            let is_wanted = shortcut.wants(around.now, around.slot, packet);
+            is_wanted.then_some(Exit::Inside)
+        };
+        if let Some(by) = by {
             return Some(Leaving {
+                by,
+                hop: outbound.hop,
                 len: outbound.frame.len(),
                 offload: outbound.offload,
             });
@@ -128,6 +148,26 @@ impl Network {
         let mut gate = Gate::new(&mut self.engine, &mut self.devices, around);
         relay.handle_packet(around.now, outbound, around.scratch, &mut gate);
         None
+    }
+
+    /// Gives a packet to the relay after all.
+    pub(super) fn relay_packet(
+        &mut self,
+        port: PortId,
+        read: &mut [u8],
+        leaving: Leaving,
+        around: &mut Around<'_>,
+    ) {
+        let begin = read.len().saturating_sub(leaving.len);
+        let outbound = Outbound {
+            endpoint: port.0,
+            frame: &mut read[begin..],
+            offload: leaving.offload,
+            hop: leaving.hop,
+        };
+        self.with_relay(around, |relay, now, scratch, gate| {
+            relay.handle_packet(now, outbound, scratch, gate);
+        });
     }
 
     /// Notes where an endpoint's addresses are.
@@ -308,6 +348,12 @@ impl Network {
             let counters = relay.counters();
             gateway.other.extend(counters.filter(|&(_, count)| count > 0));
         }
+        for (port, attached) in self.devices.iter() {
+            let lost = attached.device.drops();
+            if let Some(row) = rows.iter_mut().find(|row| row.port == port.0 && lost > 0) {
+                row.drops.push((OVERRUN, lost));
+            }
+        }
         rows
     }
 
@@ -391,6 +437,9 @@ impl SocketToken {
 }
 
 const SOCKET: usize = 1 << 63;
+
+/// Under which name `stats` shows frames that a device lost before they reached the switch.
+const OVERRUN: &str = "device_overrun";
 
 #[cfg(test)]
 mod tests {

@@ -21,9 +21,10 @@ use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode, Shared,
-    conns::{Translation, Watchers},
-    network::{Around, Network, SocketToken},
+    conns::Watchers,
+    network::{Around, Exit, Leaving, Network, SocketToken},
     ports::Received,
+    shortcut::{Shortcut, Taken},
     uplink::Uplink,
     wait::Wait,
 };
@@ -40,6 +41,8 @@ pub(super) struct Reactor {
     /// By what networks leave that do not leave by host sockets.
     uplink: Option<Uplink>,
     watchers: Watchers,
+    /// The way from containers to published ports of others here.
+    shortcut: Shortcut,
     tokens: Tokens,
     /// Ports that may have frames, each once, in the order in which they get their next budget.
     ready: VecDeque<Token>,
@@ -82,6 +85,7 @@ impl Reactor {
             networks: Vec::new(),
             uplink: None,
             watchers: Watchers::default(),
+            shortcut: Shortcut::new(Instant::now()),
             tokens: Tokens::default(),
             ready: VecDeque::new(),
             deadline: None,
@@ -159,15 +163,12 @@ impl Reactor {
         }
     }
 
-    /// What translates packets of this worker's networks.
-    fn translation(&mut self) -> Option<Translation<'_>> {
-        self.uplink.as_mut().map(Uplink::translation)
-    }
-
-    /// Tells what has happened to connections.
+    /// Tells what has happened to connections. Without watchers that is one comparison.
     fn tell_watchers(&mut self) {
-        self.watchers
-            .settle(self.uplink.as_mut().map(Uplink::translation));
+        if self.watchers.are_there() {
+            let uplink = self.uplink.as_mut().map(Uplink::table);
+            self.watchers.tell([uplink, Some(self.shortcut.table())]);
+        }
     }
 
     /// Fires what is due in any engine. Walks the networks only when the earliest deadline has come.
@@ -185,6 +186,10 @@ impl Reactor {
             self.has_turns |= network.has_turns();
             settle(now, network, &mut self.deadline, &self.events);
         }
+        if self.shortcut.poll_timeout().is_some_and(|at| at <= now) {
+            self.shortcut.handle_timeout(now, &mut self.networks);
+        }
+        self.settle_shortcut(now);
         if let Some(uplink) = &mut self.uplink {
             if uplink.poll_timeout().is_some_and(|at| at <= now) {
                 uplink.handle_timeout(now, &mut self.networks);
@@ -250,6 +255,39 @@ impl Reactor {
         traffic
     }
 
+    /// Sends a packet of the buffer, of which `len` bytes were read, by another way than its network's relay.
+    fn send_away(&mut self, now: Instant, (slot, port): (usize, PortId), len: usize, leaving: Leaving) {
+        let read = &mut self.buffer[..len];
+        match (leaving.by, &mut self.uplink) {
+            (Exit::Device, Some(uplink)) => {
+                uplink.handle_leaving(now, (slot, port), read, leaving, &mut self.networks);
+            }
+            (Exit::Device, None) => {}
+            (Exit::Inside, _) => {
+                let taken = self
+                    .shortcut
+                    .handle(now, (slot, port), read, leaving, &mut self.networks);
+                if taken == Taken::No
+                    && let Some(Some(network)) = self.networks.get_mut(slot)
+                {
+                    let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
+                    network.relay_packet(port, read, leaving, &mut around);
+                }
+                self.settle_shortcut(now);
+            }
+        }
+    }
+
+    /// What every visit to the shortcut ends with, for it and for the networks that it delivered to.
+    fn settle_shortcut(&mut self, now: Instant) {
+        self.deadline = earliest(self.deadline, self.shortcut.poll_timeout());
+        for slot in self.shortcut.take_touched() {
+            if let Some(Some(network)) = self.networks.get_mut(slot) {
+                settle(now, network, &mut self.deadline, &self.events);
+            }
+        }
+    }
+
     /// Reads what a port has, within its budget; what is left of that.
     fn serve_port(&mut self, now: Instant, slot: usize, port: PortId) -> u32 {
         let mut left = BUDGET;
@@ -262,9 +300,8 @@ impl Reactor {
                     left -= 1;
                     let read = &mut self.buffer[..len];
                     let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
-                    let leaving = network.handle_frame(port, read, &mut around);
-                    if let (Some(leaving), Some(uplink)) = (leaving, &mut self.uplink) {
-                        uplink.handle_leaving(now, (slot, port), read, leaving, &mut self.networks);
+                    if let Some(leaving) = network.handle_frame(port, read, &self.shortcut, &mut around) {
+                        self.send_away(now, (slot, port), len, leaving);
                     }
                 }
                 Received::Empty | Received::Lost => break,

@@ -21,11 +21,11 @@ use self::{
     wire::{Frame, Wire},
 };
 use super::{
-    conns::Translation,
+    conns::Table,
     network::{Leaving, Network},
 };
 use crate::{
-    dataplane::{DataPlaneError, Forwarding, NetworkSpec, UplinkView, Way},
+    dataplane::{DataPlaneError, Forwarding, NetworkSpec, TableKind, UplinkView, Way},
     io::packet::PacketSocket,
     log::RateLimit,
     model::NetworkId,
@@ -204,8 +204,9 @@ impl Uplink {
         self.forwards.remove_network(slot);
     }
 
-    /// Forgets what an endpoint's addresses had: somebody else may get them.
+    /// Forgets what an endpoint's addresses had, connections and ports: somebody else may get them.
     pub(super) fn remove_host(&mut self, now: Instant, slot: usize, address: IpAddr) {
+        self.forwards.remove_host(now, (slot, address), &mut self.nat);
         let zones = self.slots.get(slot).copied().unwrap_or_default();
         let zone = if address.is_ipv4() { zones.v4 } else { zones.v6 };
         if !zone.is_outside() {
@@ -249,11 +250,13 @@ impl Uplink {
         self.forwards.split(now, id, (ports, apart), &mut self.nat);
     }
 
-    /// What translates.
-    pub(super) fn translation(&mut self) -> Translation<'_> {
-        Translation {
+    /// Its connections.
+    pub(super) fn table(&mut self) -> Table<'_> {
+        Table {
+            kind: TableKind::Uplink,
             nat: &mut self.nat,
             networks: &self.names,
+            heard: None,
         }
     }
 

@@ -28,7 +28,10 @@ fn sum_words(bytes: &[u8]) -> u64 {
     // RFC 1071 §2(B): the sum does not depend on byte order, so native words are added and the result
     // is swapped once.
     let (words, rest) = bytes.as_chunks::<4>();
-    let mut total: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
+    let mut total: u64 = words
+        .iter()
+        .map(|word| u64::from(u32::from_ne_bytes(*word)))
+        .sum();
     total += match *rest {
         [a] => u64::from(u16::from_ne_bytes([a, 0])),
         [a, b] => u64::from(u16::from_ne_bytes([a, b])),

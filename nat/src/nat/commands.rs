@@ -130,6 +130,18 @@ impl Nat {
         true
     }
 
+    /// Lets nobody in by a mapping any more; its connections go on to their end. `false` if it is not there.
+    pub fn withdraw(&mut self, id: MappingId) -> bool {
+        let Some(number) = self.publications.number(id) else {
+            return false;
+        };
+        if let Some(mapping) = self.publications.withdraw(number) {
+            self.external.release(mapping.protocol, mapping.ports);
+        }
+        self.publications.forget_withdrawn(number);
+        true
+    }
+
     /// Keeps ports of all external addresses for others, such as the host's sockets (N-PORT-7).
     pub fn reserve(&mut self, protocol: IpProtocol, ports: RangeInclusive<u16>) {
         self.external.reserve(protocol, ports);

@@ -169,10 +169,16 @@ impl Nat {
         if is_broadcast(&inside.network.prefixes, dst) || is_broadcast(&self.outside.prefixes, dst) {
             return Err(DropReason::Martian);
         }
-        if inside.owns(&tuple.dst) {
+        // A gateway's address leads to published ports as external ones do; Docker's users expect it.
+        let is_gateways = inside.owns(&tuple.dst);
+        let is_published = || {
+            let found = self.publications.find(tuple.dst, tuple.protocol, tuple.dst_port);
+            found.is_some()
+        };
+        if is_gateways && !is_published() {
             return Ok(Decision::Local);
         }
-        if self.is_external(&tuple.dst) {
+        if is_gateways || self.is_external(&tuple.dst) {
             return self.turn_back(zone, arrival, tuple);
         }
         if inside.contains(dst) {
@@ -269,10 +275,6 @@ impl Nat {
                     _ => return Ok(Decision::Local),
                 },
             };
-        // It must not come back here once more (N-DN-4).
-        if self.is_external(&target.address) {
-            return Err(DropReason::Loop);
-        }
         let is_masqueraded = self
             .network(zone)
             .is_some_and(|inside| !matches!(inside.network.egress, Egress::Routed { .. }));
@@ -420,9 +422,14 @@ impl Nat {
     fn target(&self, number: u32, port: u16, tuple: &Tuple) -> Result<Endpoint, DropReason> {
         let publication = self.publications.get(number).ok_or(DropReason::Unsolicited)?;
         let mapping = &publication.mapping;
+        let address = Address::from(mapping.target);
+        // It must not come back here once more (N-DN-4).
+        if self.is_external(&address) {
+            return Err(DropReason::Loop);
+        }
         Ok(Endpoint {
             zone: mapping.zone,
-            address: mapping.target.into(),
+            address,
             port,
             protocol: tuple.protocol,
         })

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use vswitch_wire::Offload;
+use vswitch_wire::{Fragment, Offload};
 
 use super::Nat;
 use crate::{
@@ -239,15 +239,7 @@ impl Nat {
     ) -> Result<Verdict, DropReason> {
         self.check_source(arrival.zone, &arrival.packet.src)?;
         // The quoted packet went the other way, so its mirror image is what would come from where the error comes from.
-        let quoted = Tuple {
-            src: error.quoted.src,
-            dst: error.quoted.dst,
-            src_port: error.quoted.src_port,
-            dst_port: error.quoted.dst_port,
-            zone: arrival.zone,
-            protocol: error.protocol.0,
-            query: error.query,
-        };
+        let quoted = error.quoted_in(arrival.zone);
         let key = quoted.inverted();
         let found = self.table.find(&key);
         let Some((id, direction)) = found.filter(|&(id, _)| self.table.conn(id).deadline > arrival.ticks)
@@ -310,6 +302,27 @@ impl Nat {
         }
         self.complain(arrival, Complaint::PacketTooBig(mtu), out);
         Err(DropReason::Mtu)
+    }
+
+    /// Whether a packet has a connection; an error if it cannot be read.
+    pub(super) fn recognises(&self, now: Ticks, zone: Zone, bytes: &[u8]) -> Result<bool, DropReason> {
+        let packet = Packet::parse(bytes)?;
+        let is_live = |tuple: &Tuple| {
+            let found = self.table.find(tuple);
+            found.is_some_and(|(id, _)| self.table.conn(id).deadline > now)
+        };
+        if packet.fragment.is_some_and(|fragment| !fragment.is_whole()) {
+            let begins = hint(zone, bytes).filter(|_| packet.fragment.is_some_and(Fragment::is_first));
+            return Ok(
+                begins.is_some_and(|tuple| is_live(&tuple)) || self.fragments.expects(zone, bytes, &packet)
+            );
+        }
+        let Transport { tuple, kind } = Transport::read(bytes, &packet, zone)?;
+        let Kind::Message = kind else {
+            return Ok(is_live(&tuple));
+        };
+        let error = IcmpError::read(bytes, &packet)?;
+        Ok(error.is_some_and(|error| is_live(&error.quoted_in(zone).inverted())))
     }
 
     /// Reads the memory that handling these packets will need: first what leads to their entries, then the entries.

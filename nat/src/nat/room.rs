@@ -147,6 +147,7 @@ impl Nat {
             self.table
                 .unlink(&mut publication.connections, Chain::Publication, id);
         }
+        self.publications.forget_withdrawn(publication);
         if let Some(count) = self.contacts.get_mut(&(lease, remote)) {
             *count -= 1;
             if *count == 0 {

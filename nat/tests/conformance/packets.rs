@@ -97,6 +97,31 @@ pub(crate) fn raw(from: IpAddr, to: IpAddr, protocol: u8, content: &[u8]) -> Vec
     Packet::new(from, to, Upper::Raw(protocol, content.to_vec())).bytes()
 }
 
+/// An SCTP packet with one chunk: type, flags, body.
+pub(crate) fn sctp(from: End, to: End, tag: u32, (kind, flags): (u8, u8), body: &[u8]) -> Vec<u8> {
+    let mut content = [from.1.to_be_bytes(), to.1.to_be_bytes()].concat();
+    content.extend(tag.to_be_bytes());
+    content.extend([0; 4]);
+    content.extend([kind, flags]);
+    content.extend((4 + body.len() as u16).to_be_bytes());
+    content.extend(body);
+    let sum = crc32c(&content);
+    content[8..12].copy_from_slice(&sum.to_le_bytes());
+    raw(from.0, to.0, SCTP, &content)
+}
+
+/// RFC 9260 §6.8, bit by bit, over a packet whose field is 0.
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+    let mut register = u32::MAX;
+    for byte in bytes {
+        register ^= u32::from(*byte);
+        for _ in 0..8 {
+            register = register >> 1 ^ (0x82f6_3b78 * (register & 1));
+        }
+    }
+    !register
+}
+
 /// With DF.
 pub(crate) fn dont_fragment(mut packet: Vec<u8>) -> Vec<u8> {
     packet[6] |= 0x40;
@@ -214,7 +239,14 @@ fn mend_header(packet: &mut [u8]) {
 /// The complemented sum of what a transport checksum covers; 0 where that is right.
 fn transport_sum(packet: &[u8], start: usize) -> u16 {
     let protocol = protocol(packet);
-    let segment = &packet[start..];
+    let segment = match (protocol, &packet[start..]) {
+        // What is behind a datagram is not part of it.
+        (UDP, segment @ &[_, _, _, _, high, low, ..]) => {
+            let len = usize::from(u16::from_be_bytes([high, low]));
+            segment.get(..len).filter(|_| len >= 8).unwrap_or(segment)
+        }
+        (_, segment) => segment,
+    };
     let sum = match (is_v4(packet), protocol) {
         (true, ICMP) => Sum16BitWords::new(),
         (true, _) => Sum16BitWords::new().add_slice(&packet[12..20]),

@@ -192,7 +192,7 @@ impl Site {
         let leak = networks.find(|network| {
             network.prefixes.iter().any(|prefix| prefix.contains(&src)) && !self.shown.contains(&network.zone)
         });
-        assert!(leak.is_none(), "left with an inside source: {packet:02x?}");
+        assert!(leak.is_none(), "left with an inside source: {}", brief(packet));
     }
 
     fn counted(&self) -> u64 {
@@ -207,7 +207,7 @@ impl Site {
     /// Sends from a zone; the packet that leaves into `to`, and nothing else.
     pub(crate) fn pass(&mut self, zone: Zone, to: Zone, packet: &[u8]) -> Vec<u8> {
         let Outcome { verdict, bytes, sent } = self.put(zone, packet);
-        assert_eq!(verdict, Verdict::Forward(to), "{packet:02x?}");
+        assert_eq!(verdict, Verdict::Forward(to), "{}", brief(packet));
         assert!(sent.is_empty(), "also sent {sent:02x?}");
         bytes
     }
@@ -239,7 +239,7 @@ impl Site {
         );
         match verdict {
             Verdict::Drop(reason) => reason,
-            other => panic!("{other:?} of {packet:02x?}"),
+            other => panic!("{other:?} of {}", brief(packet)),
         }
     }
 
@@ -249,7 +249,7 @@ impl Site {
             verdict, mut sent, ..
         } = self.put(zone, packet);
         let Verdict::Drop(reason) = verdict else {
-            panic!("{verdict:?} of {packet:02x?}");
+            panic!("{verdict:?} of {}", brief(packet));
         };
         assert_eq!(sent.len(), 1, "one error: {sent:02x?}");
         let (to, error) = sent.remove(0);
@@ -396,6 +396,11 @@ pub(crate) const fn secs(secs: u64) -> Duration {
 
 pub(crate) const fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis)
+}
+
+/// The headers, for a message.
+fn brief(packet: &[u8]) -> String {
+    format!("{:02x?}", &packet[..packet.len().min(64)])
 }
 
 /// Rounded up.

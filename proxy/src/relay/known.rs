@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Instant};
 
-use vswitch_wire::{FlowKey, IpProtocol, Ports};
+use vswitch_wire::{FlowKey, IpProtocol, Ports, TcpFlags, TcpSegment};
 
 use super::{Relay, table::Tuple};
 use crate::{listing::Protocol, payload::Packet};
@@ -41,6 +41,22 @@ impl Relay {
             container: SocketAddr::new(key.src, src),
             remote: SocketAddr::new(key.dst, dst),
         };
-        self.flows.find(&tuple).is_some() || self.time_wait.find(now, &tuple).is_some()
+        if self.flows.find(&tuple).is_some() {
+            return true;
+        }
+        // Who begins anew does not answer what has ended.
+        self.time_wait.find(now, &tuple).is_some() && !begins(packet)
     }
+}
+
+/// Whether a packet is the first of a TCP connection.
+fn begins(packet: &[u8]) -> bool {
+    let Ok(Some(packet)) = Packet::parse(packet) else {
+        return false;
+    };
+    let segment = TcpSegment::parse(packet.body);
+    segment.is_ok_and(|segment| {
+        let flags = segment.header().flags();
+        flags.contains(TcpFlags::SYN) && !flags.contains(TcpFlags::ACK)
+    })
 }

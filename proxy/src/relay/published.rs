@@ -430,6 +430,14 @@ impl Mapping {
         (self.spec.backend.endpoint, self.spec.backend.station)
     }
 
+    /// As [`admit`](Self::admit), without counting a refusal.
+    pub(super) fn admits(&mut self, now: Instant, client: IpAddr) -> bool {
+        let rules = &self.spec.rules;
+        rules.admit(client)
+            && rules.max_connections.is_none_or(|most| self.active < most)
+            && self.rate.as_mut().is_none_or(|rate| rate.take(now))
+    }
+
     /// Whether the rules let a client in; counts why not. `false` means a refusal.
     pub(super) fn admit(&mut self, now: Instant, client: IpAddr) -> bool {
         let rules = &self.spec.rules;

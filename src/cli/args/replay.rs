@@ -64,3 +64,20 @@ const CONFIGURATION: &str = r#"A configuration:
   target-port = 80
 
 Where neither interface nor mac tells the side of a packet, its source does."#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::replay::config::{Config, RawConfig};
+
+    #[test]
+    fn the_configuration_that_help_shows_is_valid() {
+        let lines = CONFIGURATION
+            .lines()
+            .filter(|line| line.is_empty() || line.starts_with("  "));
+        let text: String = lines.flat_map(|line| [line, "\n"]).collect();
+        let raw: RawConfig = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}"));
+        let config = Config::try_from(raw).unwrap_or_else(|problems| panic!("{problems}"));
+        assert_eq!((config.networks.len(), config.mappings.len()), (1, 1));
+    }
+}

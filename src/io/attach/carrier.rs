@@ -14,10 +14,11 @@ use std::{
 
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::process::getppid;
+use vswitch_wire::MacAddr;
 
 use super::{
     super::{
-        netlink::{Link, Netlink, NetlinkError, VethEnd},
+        netlink::{Link, LinkDriver, Netlink, NetlinkError, VethEnd},
         netns::Liveness,
         packet::{Interface, Options, PacketSocket},
         sys::ethtool,
@@ -47,6 +48,11 @@ pub(super) fn mark() -> io::Result<String> {
     let daemon = getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs());
     let daemon = Liveness::of(daemon)?;
     Ok(format!("{MARK}{} {}", daemon.pid(), daemon.started()))
+}
+
+/// Whether a daemon made this interface, for an endpoint of this address.
+pub(super) fn is_ours(link: &Link, mac: MacAddr) -> bool {
+    link.driver == LinkDriver::Veth && link.mac == mac && link.alias.starts_with(MARK)
 }
 
 /// Whether the daemon that made this veth still lives.
@@ -125,3 +131,48 @@ const FEATURES: [&str; 12] = [
     "tx-udp_tnl-csum-segmentation",
     "tx-udp_tnl-segmentation",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::netlink::LinkState;
+
+    fn link(alias: &str) -> Link {
+        Link {
+            index: 2,
+            name: "eth0".into(),
+            mac: MAC,
+            mtu: 1500,
+            txqueuelen: 1000,
+            state: LinkState::Up,
+            driver: LinkDriver::Veth,
+            alias: alias.into(),
+        }
+    }
+
+    #[test]
+    fn a_veth_is_ours_by_its_mark_and_served_while_its_daemon_lives() {
+        let us = Liveness::of(std::process::id()).expect("we live");
+        let (pid, started) = (us.pid(), us.started());
+        for (alias, ours, served) in [
+            (format!("vswitchd {pid} {started}"), true, true),
+            (format!("vswitchd {pid} {}", started + 1), true, false),
+            (format!("vswitchd {pid}"), true, false),
+            ("vswitchd x y".to_owned(), true, false),
+            (format!("{pid} {started}"), false, false),
+            (String::new(), false, false),
+        ] {
+            let link = link(&alias);
+            assert_eq!((is_ours(&link, MAC), is_served(&link)), (ours, served), "{alias}");
+        }
+        let other = MacAddr([2, 0, 0, 0, 0, 9]);
+        assert!(!is_ours(&link("vswitchd 1 2"), other));
+        let tap = Link {
+            driver: LinkDriver::Tun,
+            ..link("vswitchd 1 2")
+        };
+        assert!(!is_ours(&tap, MAC));
+    }
+
+    const MAC: MacAddr = MacAddr([0x02, 0x42, 10, 0, 0, 2]);
+}

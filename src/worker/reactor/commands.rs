@@ -19,7 +19,7 @@ use crate::{
     io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
     uplink::DeviceUplink,
-    worker::ports::Attached,
+    worker::{conns, ports::Attached},
 };
 
 impl Reactor {
@@ -41,7 +41,8 @@ impl Reactor {
                 let _ = reply.send(self.add_uplink(now, uplink, mtu, socket));
             }
             Command::ConnectionEvents { watcher, reply } => {
-                self.watchers.add(watcher);
+                let uplink = self.uplink.as_mut().map(Uplink::table);
+                self.watchers.add(watcher, [uplink, Some(self.shortcut.table())]);
                 let _ = reply.send(Ok(()));
             }
             Command::Connections {
@@ -50,10 +51,13 @@ impl Reactor {
                 from,
                 reply,
             } => {
-                let visited = self
-                    .translation()
-                    .map(|mut translation| translation.visit(now, visit, &filter, from));
-                let _ = reply.send(Ok(visited.unwrap_or_default()));
+                let tables = [
+                    self.uplink.as_mut().map(Uplink::table),
+                    Some(self.shortcut.table()),
+                ];
+                let visited = conns::visit(tables, now, (visit, &filter), from);
+                self.shortcut.settle(&mut self.networks);
+                let _ = reply.send(Ok(visited));
             }
             Command::Fdb { network, reply } => {
                 let _ = reply.send(Ok(self.fdb(now, network)));
@@ -116,14 +120,19 @@ impl Reactor {
                 let of_uplink = (ports.clone(), apart);
                 let split = |relay: &mut Relay| relay.split(mapping, ports, apart);
                 let divided = self.change_mapping(network, mapping, split);
-                if let (Ok(()), Some(uplink)) = (&divided, &mut self.uplink) {
-                    uplink.split(now, mapping, of_uplink);
+                if divided.is_ok() {
+                    self.shortcut.split(mapping, &of_uplink.0, of_uplink.1);
+                    if let Some(uplink) = &mut self.uplink {
+                        uplink.split(now, mapping, of_uplink);
+                    }
                 }
                 let _ = reply.send(divided);
             }
             Command::Stop => {}
             Command::Translations { reply } => {
-                let _ = reply.send(Ok(self.translation().map(|translation| translation.view())));
+                let uplink = self.uplink.as_mut().map(Uplink::table);
+                let tables = uplink.into_iter().chain([self.shortcut.table()]);
+                let _ = reply.send(Ok(tables.map(|table| table.view()).collect()));
             }
             Command::Unpublish {
                 network,
@@ -159,6 +168,9 @@ impl Reactor {
                 return Err(error);
             }
         };
+        if has_relay_only(&network.spec) {
+            self.shortcut.add_network(slot, &network.spec);
+        }
         network.engine.set_neighbours(self.neighbours.clone());
         network.set_resolvers(self.resolvers.clone());
         match self.networks.get_mut(slot) {
@@ -199,6 +211,7 @@ impl Reactor {
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         network.remove_all_flows(&mut around);
+        self.shortcut.remove_network(now, slot, &mut self.networks);
         if let Some(uplink) = &mut self.uplink {
             uplink.remove_network(now, slot);
         }
@@ -269,16 +282,17 @@ impl Reactor {
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         network.remove_flows(port, &mut around);
         network.engine.remove_port(now, port);
-        for address in network.forget_station(port) {
+        let addresses = network.forget_station(port);
+        settle(now, network, &mut self.deadline, &self.events);
+        let device = network.devices.remove(port);
+        for address in addresses {
             if let Some(uplink) = &mut self.uplink {
                 uplink.remove_host(now, slot, address);
             }
+            self.shortcut
+                .remove_host(now, (slot, address), &mut self.networks);
         }
-        settle(now, network, &mut self.deadline, &self.events);
-        let device = network
-            .devices
-            .remove(port)
-            .ok_or(DataPlaneError::UnknownEndpoint(endpoint))?;
+        let device = device.ok_or(DataPlaneError::UnknownEndpoint(endpoint))?;
         Ok(release(&mut self.tokens, self.poll.registry(), device))
     }
 
@@ -299,13 +313,20 @@ impl Reactor {
             uplink.publish(now, slot, &spec, forwarding)?;
         }
         let mapping = spec.id;
+        if has_relay_only(&network.spec) {
+            self.shortcut.publish(slot, &spec, &listeners);
+        }
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         let published = network.publish(endpoint, spec, listeners, &mut around);
-        if let (Err(_), Some(uplink)) = (&published, &mut self.uplink) {
-            uplink.unpublish(now, mapping);
-        }
         self.has_turns |= network.has_turns();
         settle(now, network, &mut self.deadline, &self.events);
+        if published.is_err() {
+            if let Some(uplink) = &mut self.uplink {
+                uplink.unpublish(now, mapping);
+            }
+            self.shortcut
+                .unpublish(now, mapping, Connections::End, &mut self.networks);
+        }
         published
     }
 
@@ -322,10 +343,12 @@ impl Reactor {
             .ok_or(DataPlaneError::UnknownNetwork(id))?;
         let mut around = Around::new(now, slot, &self.poll, &mut self.scratch);
         let listeners = network.unpublish(mapping, connections, &mut around);
+        settle(now, network, &mut self.deadline, &self.events);
         if let Some(uplink) = &mut self.uplink {
             uplink.unpublish(now, mapping);
         }
-        settle(now, network, &mut self.deadline, &self.events);
+        self.shortcut
+            .unpublish(now, mapping, connections, &mut self.networks);
         listeners.ok_or(DataPlaneError::UnknownMapping(mapping))
     }
 
@@ -376,6 +399,11 @@ impl Reactor {
             .position(is_it)
             .ok_or(DataPlaneError::UnknownNetwork(id))
     }
+}
+
+/// Whether a network leaves by host sockets only, so that published ports of it are for the shortcut.
+fn has_relay_only(spec: &NetworkSpec) -> bool {
+    matches!(&spec.uplink, Some(uplink) if uplink.way == Way::Sockets)
 }
 
 /// Takes a device out of the poll set.

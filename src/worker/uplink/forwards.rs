@@ -87,6 +87,17 @@ impl Forwards {
         }
     }
 
+    /// Ends those that lead to a host of the network in a slot.
+    pub(super) fn remove_host(&mut self, now: Instant, (slot, host): (usize, IpAddr), nat: &mut Nat) {
+        let leads_there = |forward: &Forward| {
+            forward.slot == slot && forward.targets.iter().any(|&(_, target)| target == host)
+        };
+        let gone = self.by_id.extract_if(|_, forward| leads_there(forward));
+        for id in gone.flat_map(|(_, forward)| forward.ids) {
+            nat.unpublish(now, id);
+        }
+    }
+
     /// Forgets those of a network that has gone from the translation.
     pub(super) fn remove_network(&mut self, slot: usize) {
         self.by_id.retain(|_, forward| forward.slot != slot);

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Makes the captures of this directory again. Not run in CI: what real stacks send differs a little each time.
 #
-#   make.sh golden     g*: from the hexadecimal lines in their README
-#   make.sh kernel     k*: real programs through the kernel's NAT, in namespaces; rootless
+#   make.sh golden               g*: from the hexadecimal lines in their README
+#   make.sh kernel [PATTERN]     k*: real programs through the kernel's NAT, in namespaces; rootless
 #
 # The router's two interfaces are captured by dumpcap; what arrives there is in.pcap, what leaves is out.pcap.
-# Needs: python3; for "kernel" also dumpcap, dnsmasq, busybox, iproute2, nftables, ethtool, util-linux, and the programs
+# Needs: python3; for "kernel" also dumpcap, dnsmasq, busybox, iproute2, nftables, iptables, ethtool, util-linux, and the programs
 # that the fixtures are named for.
 #
 #   inside --- router --- transit --- server          inside 10.0.0.2, ::a:2    router 10.0.0.1, 198.51.100.1
@@ -59,7 +59,7 @@ world() {
     in_ router ip -6 route add default via 2001:db8:b::4
     in_ server ip route add default via 203.0.113.1
     in_ server ip -6 route add default via 2001:db8:c::1
-    in_ router nft -f - <<RULES
+    cat >/run/rules <<RULES
 table ip nat {
     chain in { type nat hook prerouting priority dstnat; ip daddr 198.51.100.1 tcp dport 8080 dnat to 10.0.0.2:80; }
     chain out { type nat hook postrouting priority srcnat; oifname outside masquerade; }
@@ -68,6 +68,7 @@ table ip6 nat {
     chain out { type nat hook postrouting priority srcnat; oifname outside masquerade; }
 }
 RULES
+    in_ router nft -f /run/rules
     mkdir /run/www
     head -c 3000 /dev/zero | tr '\0' x >/run/www/index.html
     in_ server busybox httpd -f -p '[::]:80' -h /run/www &
@@ -83,6 +84,8 @@ RULES
 fixture() {
     local name=$1 netns=$2 raw=/run/raw.pcapng
     shift 2
+    # shellcheck disable=SC2053 # It is a pattern.
+    [[ $name == $pattern ]] || return 0
     ip netns exec router dumpcap -q -i inside -i outside -f 'ip or ip6' -w "$raw" 2>/run/dumpcap.log &
     local dumpcap=$!
     for _ in {1..50}; do grep -q '^File:' /run/dumpcap.log && break; sleep 0.1; done
@@ -112,6 +115,20 @@ kernel() {
     fixture k-traceroute6 inside traceroute -6 -n -q 1 -m 4 2001:db8:c::2
     fixture k-iperf3 inside iperf3 -c 203.0.113.2 -n 8K -l 1K
     fixture k-udp-fragments inside bash -c 'head -c 2500 /dev/zero >/dev/udp/203.0.113.2/7'
+    in_ router nft flush ruleset
+    in_ transit ip route add 10.0.0.0/24 via 198.51.100.1
+    fixture k-routed-curl inside curl -s http://203.0.113.2/
+    in_ inside ip address add fd01:203:405:1::2/64 dev eth0
+    in_ router ip address add fd01:203:405:1::1/64 dev inside
+    in_ transit ip -6 route add 2001:db8:1::/48 via 2001:db8:b::1
+    in_ router ip6tables-legacy -t mangle -A POSTROUTING -o outside -s fd01:203:405::/48 \
+        -j SNPT --src-pfx fd01:203:405::/48 --dst-pfx 2001:db8:1::/48
+    in_ router ip6tables-legacy -t mangle -A PREROUTING -i outside -d 2001:db8:1::/48 \
+        -j DNPT --src-pfx 2001:db8:1::/48 --dst-pfx fd01:203:405::/48
+    fixture k-npt-curl6 inside curl -s --interface fd01:203:405:1::2 'http://[2001:db8:c::2]/'
+    fixture k-npt-traceroute6 inside traceroute -6 -n -q 1 -m 4 -s fd01:203:405:1::2 2001:db8:c::2
+    in_ router ip6tables-legacy -t mangle -F
+    in_ router nft -f /run/rules
     in_ transit ip link set eth1 mtu 1300
     in_ server ip link set eth0 mtu 1300
     fixture k-path-mtu inside ping -c 2 -i 0.2 -M do -s 1400 203.0.113.2
@@ -125,7 +142,7 @@ kernel() {
 
 case ${1-} in
 golden) golden ;;
-kernel) exec unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc "$0" kernel-inside ;;
-kernel-inside) kernel ;;
+kernel) exec unshare --user --map-root-user --net --mount --pid --fork --kill-child --mount-proc "$0" kernel-inside "${2-*}" ;;
+kernel-inside) pattern=$2; kernel ;;
 *) sed -n '2,12s/^# \?//p' "$0" >&2; exit 2 ;;
 esac

@@ -71,7 +71,16 @@ fn what_leaves_is_written_and_each_packet_explained() {
     }
     assert_eq!(counter("invalid "), None, "zeros are not printed");
 
-    // What was written can be played again, by others, too.
+    // What was written can be played again: interfaces are named for their sides.
+    fs::copy(stage.path("out.pcap"), stage.path("in.pcap")).expect("it is there");
+    let (_, stdout, _) = stage.replay(&["-v"]);
+    let starts: Vec<_> = stdout
+        .lines()
+        .filter_map(|line| line.split(" udp ").next())
+        .collect();
+    assert_eq!(starts, ["1 0.000000 outside", "2 0.100000 inside"]);
+
+    // Others can read it, too.
     let Ok(tcpdump) = Program::new("tcpdump")
         .args(["-nr"])
         .arg(stage.path("out.pcap"))
@@ -144,7 +153,7 @@ fn a_capture_that_is_cut_is_played_as_far_as_it_goes() {
         "vswitch: DIR/in.pcap: packet 2: the file ends in the middle of it; packets before it are whole\n"
     );
     let written = fs::read(stage.path("out.pcap")).expect("what came before was written");
-    assert!(written.ends_with(b"x\0\x48\0\0\0"), "{written:02x?}");
+    assert!(written.ends_with(b"x\0\x4c\0\0\0"), "{written:02x?}");
 }
 
 #[test]
@@ -156,7 +165,9 @@ fn files_that_are_something_else_are_refused_by_name() {
         stderr,
         "vswitch: DIR/in.pcap: its beginning: this is no capture; give a file in pcap or pcapng format\n"
     );
-    let (code, _, stderr) = stage.replay(&["--out", "/proc/nothing/out.pcap"]);
+    stage.replay(&["--out", "out.pcap"]);
+    assert!(!stage.path("out.pcap").exists(), "there is nothing to write");
+    let (code, _, stderr) = Stage::new(CONFIG, CAPTURE).replay(&["--out", "/proc/nothing/out.pcap"]);
     assert_eq!(code, 1);
     assert!(
         stderr.starts_with("vswitch: create /proc/nothing/out.pcap: "),

@@ -3,7 +3,9 @@
 use super::{BOTH_TRANSPORTS, FAR, GATEWAYS, INNER, OPEN, OUTER, SECOND, Scene, UPLINK, at, is_ours};
 use crate::support::{
     agent::Transport,
+    daemon::PATIENCE,
     outside::{HOST4, HOST6, Place},
+    within,
 };
 
 #[test]
@@ -105,4 +107,23 @@ fn mappings_move_with_their_container() {
     );
     scene.daemon.ok("unpublish app 9000:7000");
     assert_ne!(scene.reach(Place::Far, at(UPLINK[0], 9000)), "connected");
+}
+
+#[test]
+fn ports_outlive_the_daemon_and_not_their_container() {
+    let Some(mut scene) = Scene::new(OPEN) else { return };
+    let server = scene.introduce("web");
+    scene.daemon.kill9();
+    scene.daemon.restart();
+    let visit = |scene: &Scene| scene.visit(Place::Far, at(UPLINK[0], OUTER), Transport::Tcp);
+    // It answers once it is ready.
+    scene.daemon.ok("ps");
+    assert_eq!(visit(&scene), format!("itself {INNER}"));
+    drop(server);
+    scene.daemon.kill_sandbox("web");
+    within(PATIENCE, "the end is noticed", || scene.daemon.ps() == ["app"]);
+    scene.daemon.run("heir", &format!("--network other {OPEN}"));
+    let server = scene.introduce("heir");
+    assert_eq!(visit(&scene), format!("itself {INNER}"));
+    assert_eq!(server.word(), format!("tcp from {}", FAR[0]));
 }

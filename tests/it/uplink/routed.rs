@@ -36,6 +36,17 @@ fn a_routed_network_is_seen_as_it_is_and_closed() {
     }
     let _web = scene.introduce("web");
     assert_ne!(scene.reach(Place::Far, at(IpAddr::V4(WEB4), INNER)), "connected");
+    // Nor is there a way in to a network that is translated (N-FLT-4).
+    let app = scene.daemon.inspect("app")["NetworkSettings"]["Networks"]["other"]["IPAddress"].take();
+    let app: IpAddr = app
+        .as_str()
+        .and_then(|text| text.parse().ok())
+        .expect("an address");
+    let _app = scene.introduce("app");
+    scene
+        .outside
+        .ok(Place::Outside, "ip route add 10.91.0.0/24 via 198.51.100.10");
+    assert_ne!(scene.reach(Place::Far, at(app, INNER)), "connected");
     // The other network is translated as ever.
     scene.visit_from("app", at(FAR[0], INNER), Transport::Tcp);
     assert!(is_ours(&server.word(), 0, ""));

@@ -2,6 +2,7 @@
 
 use std::{hash::RandomState, net::UdpSocket, sync::Arc};
 
+use vswitch_testkit::frames::{Packet, Upper};
 use vswitch_wire::MacAddr;
 
 use super::*;
@@ -167,6 +168,42 @@ fn a_session_is_a_few_hundred_bytes() {
 }
 
 /// A relay with one published port, by its listener 0.
+/// Where a container's other packets leave by a device.
+#[test]
+fn a_relay_knows_the_answers_to_its_clients_and_nothing_else() {
+    let mut site = Site::new();
+    let client: SocketAddr = "203.0.113.9:7777".parse().expect("an address");
+    let reply = |from, port| Packet::udp_ports(from, client.ip(), 5353, port);
+    let (own, other) = ([10, 0, 0, 2], [10, 0, 0, 3]);
+    let knows =
+        |site: &Site, endpoint, packet: &Packet| site.relay.knows(site.now, endpoint, &packet.bytes());
+    assert!(!knows(&site, ENDPOINT, &reply(own, 7777)), "nobody has come yet");
+    assert_eq!(site.comes(client, "192.0.2.1"), Some(client));
+    assert!(knows(&site, ENDPOINT, &reply(own, 7777)));
+    let error = |quoted: Packet| {
+        let body = [&[0; 4], &quoted.bytes()[..28]].concat();
+        Packet::new(own, client.ip(), Upper::Icmp(3, 3, body))
+    };
+    let came = |port| Packet::udp_ports(client.ip(), own, port, 5353);
+    assert!(knows(&site, ENDPOINT, &error(came(7777))));
+    let strangers = [
+        ("another port", reply(own, 7778)),
+        ("another container's address", reply(other, 7777)),
+        ("another protocol", Packet::tcp(own, client.ip())),
+        ("a ping", Packet::ping(own, client.ip())),
+        ("an error about another", error(came(7778))),
+        ("a later fragment", reply(own, 7777).fragment(1480, false)),
+    ];
+    for (name, packet) in strangers {
+        assert!(!knows(&site, ENDPOINT, &packet), "{name}");
+    }
+    assert!(!knows(&site, ENDPOINT + 1, &reply(own, 7777)), "another endpoint");
+    let bytes = reply(own, 7777).bytes();
+    for len in 0..bytes.len() {
+        site.relay.knows(site.now, ENDPOINT, &bytes[..len]);
+    }
+}
+
 struct Site {
     relay: Relay,
     now: Instant,
