@@ -136,7 +136,7 @@ async fn send_rows(control: Control, filter: Arc<ConnFilter>, visit: Visit, send
         if place.is_none() {
             text.extend_from_slice(b"]\n");
         }
-        if text.is_empty() {
+        if text.len() < PART && place.is_some() {
             continue;
         }
         let sent = sender.send(std::mem::take(&mut text).into()).await;
@@ -145,6 +145,9 @@ async fn send_rows(control: Control, filter: Arc<ConnFilter>, visit: Visit, send
         }
     }
 }
+
+/// Bytes that are worth a part of an answer.
+const PART: usize = 16 << 10;
 
 async fn send_events(
     control: Control,

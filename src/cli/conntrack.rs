@@ -62,8 +62,8 @@ async fn watch(client: &Client, args: &ConntrackArgs, out: &mut impl Write) -> R
     }
     let signal =
         |kind| signal(kind).map_err(|error| Failure::new(format_args!("watch for a signal to end: {error}")));
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut events = client.connection_events(&borrowed(&conditions)).await?;
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (style, is_json) = (Style::of(&args.output), args.is_json());
     let mut shown = 0u64;
     loop {
