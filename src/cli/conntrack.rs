@@ -46,9 +46,14 @@ pub async fn conntrack(client: &Client, args: &ConntrackArgs, out: &mut impl Wri
             .try_for_each(|connection| print_connection(out, connection, style))?;
     }
     out.flush()?;
-    let what = if args.delete { "deleted" } else { "shown" };
-    failure::say(&format!("{} flow entries have been {what}.", found.len()));
-    match args.delete && found.is_empty() {
+    let count = found.len();
+    match (args.delete, args.is_json()) {
+        (true, _) => failure::say(&format!("{count} flow entries have been deleted.")),
+        (false, false) => failure::say(&format!("{count} flow entries have been shown.")),
+        // A script counts for itself.
+        (false, true) => {}
+    }
+    match args.delete && count == 0 {
         true => Err(Failure::reported()),
         false => Ok(()),
     }

@@ -45,7 +45,7 @@ fn connections_are_shown_and_removed_as_conntrack_does_it() {
         "{tcp}"
     );
     assert!(
-        tcp.contains(&format!(" dport={port} zone-orig=1 packets=")),
+        tcp.contains(&format!(" dport={port} zone-orig=2 packets=")),
         "{tcp}"
     );
     assert!(
@@ -185,7 +185,7 @@ fn rules_and_drops_are_shown() {
     };
     assert_eq!(
         row("lan ")[1..5],
-        ["1", "10.90.0.0/24", "fd90::/64", "masquerade"]
+        ["2", "10.90.0.0/24", "fd90::/64", "masquerade"]
     );
     let json = scene.daemon.json("nat rules");
     let ports = json["Ports"].as_array().expect("a list");
@@ -219,32 +219,31 @@ fn rules_and_drops_are_shown() {
 fn calls_between_containers_are_connections_too() {
     let Some(scene) = Scene::new(OPEN) else { return };
     let server = scene.introduce("web");
-    let host = at(crate::support::outside::HOST4.into(), OUTER);
-    scene.visit_from("app", host, Transport::Udp);
-    assert!(server.word().starts_with("udp from "));
-    let listed = scene.daemon.vswitch(&["conntrack", "-L", "-p", "udp"]);
-    let udp = line(&listed, "udp ");
-    assert!(
-        udp.contains(" network-orig=other sandbox-orig=app network-reply=lan sandbox-reply=web"),
-        "{udp}"
-    );
-    for flags in [
-        "--sandbox web",
-        "--sandbox app",
-        "--network lan",
-        "--network other",
-    ] {
-        let json = scene.daemon.json(&format!("conntrack -L {flags}"));
-        assert_eq!(json.as_array().map(Vec::len), Some(1), "{flags}: {json}");
+    // By the uplink's address, and by its own gateway's: that is translated between the networks.
+    for address in [UPLINK[0], [10, 91, 0, 1].into()] {
+        scene.visit_from("app", at(address, OUTER), Transport::Udp);
+        assert!(server.word().starts_with("udp from "));
+        let listed = scene.daemon.vswitch(&["conntrack", "-L", "-p", "udp"]);
+        let udp = line(&listed, "udp ");
+        let places = " network-orig=other sandbox-orig=app network-reply=lan sandbox-reply=web";
+        assert!(udp.ends_with(places), "{address}: {udp}");
+        for flags in [
+            "--sandbox web",
+            "--sandbox app",
+            "--network lan",
+            "--network other",
+        ] {
+            let json = scene.daemon.json(&format!("conntrack -L {flags}"));
+            assert_eq!(
+                json.as_array().map(Vec::len),
+                Some(1),
+                "{address} {flags}: {json}"
+            );
+        }
+        let removed = scene.daemon.vswitch(&["conntrack", "-D", "-s", "10.91.0.0/16"]);
+        assert_eq!(removed.code, 0, "{address}: {removed:?}");
+        assert_eq!(scene.daemon.ok("conntrack -C"), "0\n", "{address}");
     }
-    assert_eq!(
-        scene
-            .daemon
-            .vswitch(&["conntrack", "-D", "-s", "10.91.0.0/16"])
-            .code,
-        0
-    );
-    assert_eq!(scene.daemon.ok("conntrack -C"), "0\n");
 }
 
 /// `vswitch conntrack -E`.
