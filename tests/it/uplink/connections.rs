@@ -217,16 +217,22 @@ fn rules_and_drops_are_shown() {
 
 #[test]
 fn calls_between_containers_are_connections_too() {
-    let Some(scene) = Scene::new(OPEN) else { return };
+    let Some(mut scene) = Scene::new(OPEN) else { return };
     let server = scene.introduce("web");
-    // By the uplink's address, and by its own gateway's: that is translated between the networks.
-    for address in [UPLINK[0], [10, 91, 0, 1].into()] {
-        scene.visit_from("app", at(address, OUTER), Transport::Udp);
+    scene
+        .daemon
+        .ok("network create --subnet 10.93.0.0/24 -o vswitch.uplink=sockets by-host");
+    scene.daemon.run("guest", "--network by-host");
+    // By the uplink, and from a network without it between the networks of a packet loop.
+    let host = crate::support::outside::HOST4.into();
+    for (caller, network, address) in [("app", "other", UPLINK[0]), ("guest", "by-host", host)] {
+        scene.visit_from(caller, at(address, OUTER), Transport::Udp);
         assert!(server.word().starts_with("udp from "));
         let listed = scene.daemon.vswitch(&["conntrack", "-L", "-p", "udp"]);
         let udp = line(&listed, "udp ");
-        let places = " network-orig=other sandbox-orig=app network-reply=lan sandbox-reply=web";
-        assert!(udp.ends_with(places), "{address}: {udp}");
+        let places =
+            format!(" network-orig={network} sandbox-orig={caller} network-reply=lan sandbox-reply=web");
+        assert!(udp.ends_with(&places), "{address}: {udp}");
         for flags in [
             "--sandbox web",
             "--sandbox app",
@@ -240,7 +246,7 @@ fn calls_between_containers_are_connections_too() {
                 "{address} {flags}: {json}"
             );
         }
-        let removed = scene.daemon.vswitch(&["conntrack", "-D", "-s", "10.91.0.0/16"]);
+        let removed = scene.daemon.vswitch(&["conntrack", "-D", "-s", "10.80.0.0/12"]);
         assert_eq!(removed.code, 0, "{address}: {removed:?}");
         assert_eq!(scene.daemon.ok("conntrack -C"), "0\n", "{address}");
     }
