@@ -31,6 +31,8 @@ pub(crate) struct PortLease {
     pub(crate) host: u32,
     /// Connections that use it.
     pub(crate) uses: u32,
+    /// Those of them that strangers began and the inside has not answered.
+    pub(crate) strangers: u32,
 }
 
 /// All leases and pools.
@@ -158,6 +160,7 @@ impl External {
             port,
             host,
             uses: 0,
+            strangers: 0,
         };
         *self.loads.entry(external).or_default() += 1;
         let number = match self.free.pop() {
@@ -186,6 +189,16 @@ impl External {
     /// Counts a connection that uses a lease.
     pub(crate) fn hold(&mut self, number: u32) {
         self.leases[number as usize].uses += 1;
+    }
+
+    /// Counts one of its connections as a stranger's.
+    pub(crate) fn admit_stranger(&mut self, number: u32) {
+        self.leases[number as usize].strangers += 1;
+    }
+
+    /// Counts a stranger's less: it was answered, or is over.
+    pub(crate) fn end_stranger(&mut self, number: u32) {
+        self.leases[number as usize].strangers -= 1;
     }
 
     /// Counts one less; takes the lease back with the last, when it gives it. `quarantine` is how long the port is then kept
@@ -262,6 +275,11 @@ impl External {
 }
 
 impl PortLease {
+    /// Whether any of its connections is more than a stranger's: these alone do not keep it open (N-FLT-2).
+    pub(crate) const fn is_open(&self) -> bool {
+        self.uses > self.strangers
+    }
+
     /// The endpoint that it is outside.
     pub(crate) const fn outside(&self) -> Endpoint {
         Endpoint {

@@ -18,6 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashTable};
 use vswitch_wire::{IpVersion, reassembly::Fit};
 
@@ -64,11 +65,11 @@ pub(crate) struct Fragments {
     slots: Vec<Slot>,
     /// Numbers of slots without a datagram.
     free: Vec<u32>,
-    /// The slot of each datagram. Keys are chosen by strangers; the hash is keyed at random (foldhash).
+    /// The slot of each datagram. Keys are chosen by strangers; the hash is keyed (foldhash).
     index: HashTable<u32>,
-    hasher: foldhash::fast::RandomState,
-    sources: HashMap<(Zone, Address), Share, foldhash::fast::RandomState>,
-    zones: HashMap<Zone, Share, foldhash::fast::RandomState>,
+    hasher: FixedState,
+    sources: HashMap<(Zone, Address), Share, FixedState>,
+    zones: HashMap<Zone, Share, FixedState>,
     /// Of IPv4 and of IPv6.
     ages: [Queue; 2],
     bytes: usize,
@@ -97,15 +98,16 @@ pub(crate) struct Lost {
 }
 
 impl Fragments {
-    pub(crate) fn new(limits: FragmentLimits) -> Self {
+    /// `seed` must be secret.
+    pub(crate) fn new(limits: FragmentLimits, seed: u64) -> Self {
         Self {
             limits,
             slots: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
-            hasher: foldhash::fast::RandomState::default(),
-            sources: HashMap::default(),
-            zones: HashMap::default(),
+            hasher: FixedState::with_seed(seed),
+            sources: HashMap::with_hasher(FixedState::with_seed(seed)),
+            zones: HashMap::with_hasher(FixedState::with_seed(seed)),
             ages: [Queue::default(); 2],
             bytes: 0,
             spare: Vec::with_capacity(SPARE_MAX),

@@ -34,6 +34,8 @@ pub(crate) struct Hosts {
     free: Vec<u32>,
     index: HashTable<u32>,
     hasher: FixedState,
+    /// How many each zone has, by its number.
+    of_zones: Vec<u32>,
     /// Where [`Hosts::most_unassured`] goes on.
     cursor: usize,
     /// One that had more to give up than any other when it last began a connection.
@@ -47,14 +49,21 @@ impl Hosts {
             free: Vec::new(),
             index: HashTable::new(),
             hasher: FixedState::with_seed(seed),
+            of_zones: Vec::new(),
             cursor: 0,
             busiest: 0,
         }
     }
 
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.index.len()
+    /// How many there are, of one zone or of all.
+    pub(crate) fn count(&self, zone: Option<Zone>) -> usize {
+        match zone {
+            None => self.index.len(),
+            Some(zone) => self
+                .of_zones
+                .get(usize::from(zone.0))
+                .map_or(0, |&count| count as usize),
+        }
     }
 
     /// The host's number, if it is there.
@@ -84,6 +93,11 @@ impl Hosts {
             second: 0,
             opened: 0,
         };
+        let place = usize::from(zone.0);
+        if self.of_zones.len() <= place {
+            self.of_zones.resize(place + 1, 0);
+        }
+        self.of_zones[place] += 1;
         let number = match self.free.pop() {
             Some(number) => {
                 self.hosts[number as usize] = host;
@@ -117,10 +131,12 @@ impl Hosts {
         if host.count > 0 || host.mappings > 0 {
             return;
         }
-        let hash = self.hasher.hash_one((host.zone, host.address));
+        let zone = host.zone;
+        let hash = self.hasher.hash_one((zone, host.address));
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == number) {
             entry.remove();
             self.free.push(number);
+            self.of_zones[usize::from(zone.0)] -= 1;
         }
     }
 

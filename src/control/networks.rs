@@ -261,7 +261,37 @@ mod tests {
     use vswitch_proxy::config::Denial;
 
     use super::*;
-    use crate::control::fixtures;
+    use crate::{control::fixtures, model::UplinkKind};
+
+    /// Another daemon may have had one.
+    #[tokio::test]
+    async fn a_network_whose_device_uplink_is_missing_is_there_without_a_way_out() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let (control, _) = fixtures::control(directory.path()).await;
+        let request = NetworkCreate {
+            name: "lan".into(),
+            ..NetworkCreate::default()
+        };
+        let created = control.create_network(request).await.expect("a fine name");
+        let mut network = control
+            .read(|state| state.resolve_network("lan", Verb::Change).cloned())
+            .expect("it is there");
+        network.settings.outbound.uplink = Some(UplinkKind::Device);
+        assert_eq!(
+            spec(&network, None).expect_err("there is none"),
+            InvalidWay::NoDevice
+        );
+        control
+            .commit(vec![Change::PutNetwork(network)])
+            .await
+            .expect("stored");
+        drop(control);
+        // Watchers of the old daemon hold the state's lock for a moment.
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let (control, _) = fixtures::control(directory.path()).await;
+        let ports = control.dataplane().ports(Some(created.id)).await;
+        assert_eq!(ports.expect("it has a switch").len(), 1);
+    }
 
     #[test]
     fn r_lim_6_an_internal_network_has_no_uplink() {

@@ -135,9 +135,10 @@ impl Uplink {
                 Frame::Unreadable => count += 1,
                 Frame::Empty => break,
                 Frame::Failed(error) => {
+                    let advice = self.wire.advice(&error);
                     let interface = &self.config.interface;
                     self.complaints.run(now, |suppressed| {
-                        tracing::warn!(interface, %error, suppressed, "cannot read from the uplink's device");
+                        tracing::warn!(interface, %error, suppressed, "cannot read from the uplink's device{advice}");
                     });
                     // An error comes once and hides what waits behind it.
                     count = most;

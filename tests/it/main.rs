@@ -14,6 +14,7 @@ mod hostile_neighbour;
 mod idle;
 mod isolation;
 mod namespace_sockets;
+mod oracle;
 mod outbound;
 mod packet;
 mod policy;

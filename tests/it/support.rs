@@ -157,6 +157,11 @@ pub(crate) fn in_sandbox(test: &str, body: impl FnOnce()) {
     let output = fs::read_to_string(log.path()).expect("the test's output");
     assert!(output.contains("1 passed"), "exit code {code}: {output}");
     assert_eq!(code, 0, "{output}");
+    // What it skipped must be as visible as if it ran here; the rest only for whoever asks.
+    for line in output.lines().filter(|line| line.starts_with("skipped: ")) {
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+    println!("{output}");
 }
 
 /// Another process of this program that prepares a sandbox and keeps it waiting.

@@ -27,10 +27,15 @@ impl Scene {
     /// With these words for `web`'s `run`; `None` if skipped.
     #[must_use]
     fn new(flags: &str) -> Option<Self> {
-        let outside = Outside::with_device()?;
+        Self::on(Outside::with_device()?, "", flags)
+    }
+
+    /// The same on machines that are there, and with these options for `lan`.
+    #[must_use]
+    fn on(outside: Outside, options: &str, flags: &str) -> Option<Self> {
         let daemon = outside.daemon(&["--uplink", DEVICE])?;
         let mut scene = Self { daemon, outside };
-        scene.populate("", flags);
+        scene.populate(options, flags);
         Some(scene)
     }
 
@@ -107,7 +112,12 @@ impl Scene {
     /// `connected`, or how a TCP connection fails.
     #[track_caller]
     fn reach(&self, place: Place, to: SocketAddr) -> String {
-        self.outside.agent(place, &Role::Reach { to }).last_word()
+        self.begin_reach(place, to).last_word()
+    }
+
+    /// The same, for those that fail by silence: the last word takes two seconds.
+    fn begin_reach(&self, place: Place, to: SocketAddr) -> Agent {
+        self.outside.agent(place, &Role::Reach { to })
     }
 }
 

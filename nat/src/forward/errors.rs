@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use foldhash::quality::FixedState;
 use vswitch_wire::{
     ICMPV4_ERROR_MAX_LEN, ICMPV6_ERROR_MAX_LEN, Icmpv4Error, Icmpv6Error, IpProtocol, IpVersion, Ipv4Header,
     Ipv4Packet, Ipv6Header, Ipv6Packet, Offload, checksum, may_report_v4, may_report_v6,
@@ -50,7 +51,7 @@ pub(crate) enum Report {
 #[derive(Debug)]
 pub(crate) struct ErrorLimits {
     hosts: Box<[Host]>,
-    hasher: foldhash::fast::RandomState,
+    hasher: FixedState,
     /// Of all hosts, by class.
     all: [Bucket; Class::COUNT],
     /// Errors made, of which identifications are made.
@@ -58,10 +59,11 @@ pub(crate) struct ErrorLimits {
 }
 
 impl ErrorLimits {
-    pub(crate) fn new() -> Self {
+    /// `seed` must be secret.
+    pub(crate) fn new(seed: u64) -> Self {
         Self {
             hosts: vec![Host::default(); HOSTS].into_boxed_slice(),
-            hasher: foldhash::fast::RandomState::default(),
+            hasher: FixedState::with_seed(seed),
             all: [Bucket::default(); Class::COUNT],
             made: 0,
         }

@@ -311,7 +311,7 @@ fn n_fwd_8_congestion_is_not_lost_and_the_class_stays() {
 }
 
 fn fragments() -> Fragments {
-    Fragments::new(FragmentLimits::default())
+    Fragments::new(FragmentLimits::default(), 7)
 }
 
 fn handle(

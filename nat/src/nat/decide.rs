@@ -444,7 +444,11 @@ impl Nat {
             protocol: tuple.protocol,
         };
         let number = self.external.of_outside(&outside)?;
-        let inside = self.external.lease(number).inside;
+        let lease = self.external.lease(number);
+        if !lease.is_open() {
+            return None;
+        }
+        let inside = lease.inside;
         let network = &self.network(inside.zone)?.network;
         Some((number, inside, network.filtering.unwrap_or(self.config.filtering)))
     }
@@ -538,7 +542,8 @@ pub(super) struct StatelessWay {
 impl Nat {
     /// Whether the packet is translated without state, and how.
     fn stateless_way(&self, arrival: &Arrival<'_>) -> Result<Option<StatelessWay>, DropReason> {
-        if arrival.packet.src.is_v4() {
+        // An address of the engine's is its own even where it is within a translated prefix.
+        if arrival.packet.src.is_v4() || self.is_external(&arrival.packet.dst) {
             return Ok(None);
         }
         let (src, dst) = (arrival.packet.src.ip(), arrival.packet.dst.ip());
@@ -566,7 +571,7 @@ impl Nat {
         };
         let stays =
             inside.owns(&arrival.packet.dst) || inside.contains(dst) || self.network_of(dst).is_some();
-        if stays || self.is_external(&arrival.packet.dst) {
+        if stays {
             return Ok(None);
         }
         if !inside.contains(src) || inside.owns(&arrival.packet.src) {

@@ -170,11 +170,16 @@ impl Nat {
         };
         let ends = conn.tuples[direction.inverted() as usize].inverted().ends();
         rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
+        let is_accepted =
+            status.contains(Status::ADMITTED) && !status.contains(Status::REPLIED) && !is_strangers;
         let is_news = conn.status != status || conn.tracker.state() != state;
         let is_assured = tracked.fate == Fate::Assure && !status.contains(Status::ASSURED);
         self.table.set_deadline(id, deadline);
         if is_assured {
             self.assure(id);
+        }
+        if is_news && is_accepted {
+            self.accept(id);
         }
         if is_news || is_assured {
             self.note(Event::Updated, id);
@@ -422,6 +427,9 @@ fn track(
     };
     match (&mut conn.tracker, kind) {
         (Tracker::Tcp(track), Kind::Tcp(segment)) => track.track(direction, segment, policy),
+        // With identifier 0 a question from the other side has the tuple of an answer (N-ICQ-1, N-ICQ-5).
+        (_, Kind::Ask(_)) if direction == Direction::Reply => Err(DropReason::Invalid),
+        (_, Kind::Answer) if direction == Direction::Original => Err(DropReason::Invalid),
         (Tracker::Tcp(_), _) => Err(DropReason::Invalid),
         // Only what goes on for a while is a stream (N-FLT-6).
         (Tracker::Udp(since), _) if is_replied && arrival.ticks >= since.plus(STREAM_AGE) => {

@@ -2,7 +2,7 @@
 
 use super::Nat;
 use crate::{
-    Address, DropReason, Event, Eviction, Filtering, Zone,
+    Address, DropReason, Event, Eviction, Filtering, Tuple, Zone,
     conntrack::{Chain, Cold, ConnId, NONE, NewConn, Status, Tracker},
     external::Endpoint,
     tcp::TcpState,
@@ -53,7 +53,7 @@ impl Nat {
         } else {
             return Ok(None);
         };
-        let share = self.fair_share(held);
+        let share = held / self.hosts.count(scope).max(1);
         // Who has a fair share gives up something of its own first; who has not more than that gives up nothing for others.
         let victim = match count >= share && self.hosts.host(host).unassured_count > 0 {
             true => Some(host),
@@ -70,11 +70,6 @@ impl Nat {
         }
     }
 
-    /// What each host may have of so many connections.
-    fn fair_share(&self, held: usize) -> usize {
-        held / self.hosts.len().max(1)
-    }
-
     /// Enters a connection with everything that hangs on it.
     pub(super) fn enter(&mut self, conn: NewConn, host: u32, lease: u32, publication: u32) -> ConnId {
         for tuple in &conn.tuples {
@@ -84,7 +79,8 @@ impl Nat {
                 self.remove_conn(id);
             }
         }
-        let remote = conn.tuples[1].src;
+        let remote = remote(&conn.tuples);
+        let is_strangers = is_strangers(conn.status, &conn.tuples);
         // Also where it has no port (N-PORT-10).
         let external = Some(conn.tuples[1].dst).filter(|shown| self.is_external(shown));
         let id = self.table.insert(
@@ -112,8 +108,10 @@ impl Nat {
                 .push(&mut publication.connections, Chain::Publication, id);
         }
         self.hold_lease(lease);
-        if lease != NONE && self.filters_by_address(zone) {
-            *self.contacts.entry((lease, remote)).or_default() += 1;
+        match (lease, is_strangers) {
+            (NONE, _) => {}
+            (_, true) => self.external.admit_stranger(lease),
+            (_, false) => self.note_contact(lease, (zone, remote)),
         }
         self.counters.created += 1;
         id
@@ -129,7 +127,8 @@ impl Nat {
         } = self.table.cold(id);
         let conn = self.table.conn(id);
         let is_assured = conn.status.contains(Status::ASSURED);
-        let remote = conn.tuples[1].src;
+        let remote = remote(&conn.tuples);
+        let is_strangers = is_strangers(conn.status, &conn.tuples);
         let owner = self.hosts.host_mut(host);
         owner.count -= 1;
         let zone = owner.zone;
@@ -148,15 +147,41 @@ impl Nat {
                 .unlink(&mut publication.connections, Chain::Publication, id);
         }
         self.publications.forget_withdrawn(publication);
+        match (lease, is_strangers) {
+            (NONE, _) => {}
+            (_, true) => self.external.end_stranger(lease),
+            (_, false) => self.drop_contact(lease, remote),
+        }
+        self.table.remove(id);
+        self.drop_lease(lease);
+        self.hosts.release(host);
+    }
+
+    /// The inside has answered a stranger, who is none any more.
+    #[cold]
+    pub(super) fn accept(&mut self, id: ConnId) {
+        let Cold { host, lease, .. } = self.table.cold(id);
+        let tuples = &self.table.conn(id).tuples;
+        if lease != NONE && tuples[0].zone.is_outside() {
+            let remote = remote(tuples);
+            self.external.end_stranger(lease);
+            self.note_contact(lease, (self.hosts.host(host).zone, remote));
+        }
+    }
+
+    fn note_contact(&mut self, lease: u32, (zone, remote): (Zone, Address)) {
+        if self.filters_by_address(zone) {
+            *self.contacts.entry((lease, remote)).or_default() += 1;
+        }
+    }
+
+    fn drop_contact(&mut self, lease: u32, remote: Address) {
         if let Some(count) = self.contacts.get_mut(&(lease, remote)) {
             *count -= 1;
             if *count == 0 {
                 self.contacts.remove(&(lease, remote));
             }
         }
-        self.table.remove(id);
-        self.drop_lease(lease);
-        self.hosts.release(host);
     }
 
     /// Spares a connection from now on when room is needed.
@@ -215,7 +240,7 @@ impl Nat {
     /// nf_conntrack_proto_tcp.c, `tcp_can_early_drop`; but not of a host that has less than a fair share (N-TBL-3).
     fn can_give_up(&self, id: ConnId) -> bool {
         let owner = self.hosts.host(self.table.cold(id).host);
-        if (owner.count as usize) < self.fair_share(self.table.len()) {
+        if (owner.count as usize) < self.table.len() / self.hosts.count(None).max(1) {
             return false;
         }
         let conn = self.table.conn(id);
@@ -252,6 +277,19 @@ impl Nat {
 
     fn filters_by_address(&self, zone: Zone) -> bool {
         self.filtering_of(zone) == Filtering::Address
+    }
+}
+
+/// Whether somebody outside began it by another's mapping, and nobody inside has answered.
+fn is_strangers(status: Status, tuples: &[Tuple; 2]) -> bool {
+    tuples[0].zone.is_outside() && status.contains(Status::ADMITTED) && !status.contains(Status::REPLIED)
+}
+
+/// The host outside.
+const fn remote(tuples: &[Tuple; 2]) -> Address {
+    match tuples[0].zone.is_outside() {
+        true => tuples[0].src,
+        false => tuples[1].src,
     }
 }
 

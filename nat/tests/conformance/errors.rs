@@ -4,8 +4,8 @@ use vswitch_nat::DropReason;
 
 use crate::{
     packets::{
-        ACK, SYN, TCP, UDP, dst, ends, error, hex, icmp_kind, mended, ping, quoted, src, tcp, tcp_with,
-        transport, udp, udp_with, unreachable, with_ip_options,
+        ACK, SYN, TCP, UDP, dst, ends, error, hex, icmp_kind, mended, ping, quoted, raw, sctp, src, tcp,
+        tcp_with, transport, udp, udp_with, unreachable, with_ip_options,
     },
     site::*,
 };
@@ -145,6 +145,25 @@ fn n_ice_5_of_queries_the_identifier_goes_back() {
         transport(&ping(A, S, 77))[..],
         "with the checksum that it had"
     );
+}
+
+#[test]
+fn n_ice_5_of_sessions_without_ports() {
+    let mut site = Site::new();
+    let seen = site.out(&raw(A, S, 50, &[7; 32]));
+    let told = site.back(&error(S4, X, (3, 2), [0; 4], &seen[..28]));
+    assert_eq!((dst(&told), src(quoted(&told)), dst(quoted(&told))), (A, A, S));
+}
+
+#[test]
+fn n_ice_6_the_checksum_of_sctp_stays_as_it_is_quoted() {
+    let mut site = Site::new();
+    let offer = [[0, 0, 0, 7], [0, 1, 0, 0], [0, 10, 0, 10], [0, 0, 0, 1]].concat();
+    site.out(&sctp((B, 5000), (S, 80), 0, (1, 0), &offer));
+    let seen = site.out(&sctp((A, 5000), (S, 80), 0, (1, 0), &offer));
+    let told = site.back(&error(S4, X, (3, 1), [0; 4], &seen));
+    assert_eq!(ends(quoted(&told)), ((A, 5000), (S, 80)));
+    assert_eq!(quoted(&told)[24..], seen[24..], "all but the ports");
 }
 
 #[test]

@@ -120,6 +120,50 @@ fn n_tbl_3_nobody_below_a_fair_share_makes_room() {
 }
 
 #[test]
+fn n_tbl_3_a_share_of_a_network_is_one_among_its_hosts() {
+    let mut site = Site::with(|config| config.limits.per_zone = 20);
+    let mut beside = network(OTHER);
+    beside.prefixes = vec![prefix("10.0.1.0/24")];
+    site.add(beside);
+    // Many hosts elsewhere make no share here smaller.
+    for n in 0..15 {
+        site.pass(OTHER, OUTSIDE, &udp(([10, 0, 1, 10 + n].into(), 5000), (S, 9)));
+    }
+    site.external((A, 5000), (S, 9));
+    for port in 0..19 {
+        site.external((B, 5000 + port), (S, 9));
+    }
+    site.external((A, 5001), (S, 9));
+    assert!(
+        site.conn(INSIDE, UDP, (A, 5000), (S, 9)).is_some(),
+        "B makes room"
+    );
+    assert_eq!(site.conns().len(), 35);
+}
+
+#[test]
+fn n_tbl_3_whoever_has_most_is_found_among_many() {
+    let mut site = Site::with(|config| config.limits.connections = 600);
+    for n in 0..240 {
+        site.external((host(n), 5000), (S, 9));
+    }
+    for port in 0..360 {
+        site.external((C, 5000 + port), (S, 9));
+    }
+    assert_eq!(site.conns().len(), 600);
+    // Each has less than two of 600.
+    for n in 0..40 {
+        site.external((host(n), 5001), (S, 9));
+    }
+    let of_c = site
+        .conns()
+        .iter()
+        .filter(|conn| conn.original.src == C.into())
+        .count();
+    assert_eq!(of_c, 320, "C made room each time");
+}
+
+#[test]
 fn n_tbl_3_by_the_rfcs_nobody_makes_room() {
     let mut site = Site::rfc_with(|config| config.limits.per_host = 2);
     site.external((A, 5000), (S, 9));
@@ -141,7 +185,7 @@ fn n_tbl_3_thinning_out_spares_who_is_below_a_fair_share() {
     assert!(site.conn(INSIDE, UDP, (A, 5000), (S, 9)).is_some());
 }
 
-/// The reference's 10^6, scaled to what a test may take; the table is as much smaller.
+/// 10^5 half-open connections: the reference's 10^6, scaled to what a test may take; the table is as much smaller.
 #[test]
 fn n_tbl_3_a_flood_of_half_open_connections_hurts_its_host_only() {
     let mut site = Site::with(|config| {
@@ -153,13 +197,14 @@ fn n_tbl_3_a_flood_of_half_open_connections_hurts_its_host_only() {
         };
     });
     let external = site.connect((A, 7000), (S, 80));
+    let servers = (0..100).map(|n| ([198, 51, 100, 100 + n].into(), 80));
+    let half_open: Vec<Vec<u8>> = servers.map(|to| tcp((B, 1), to, SYN, 1, 0)).collect();
     for round in 0u32..25 {
-        for n in 0u32..800 {
-            let flow = round * 800 + n;
-            let to = ([198, 51, 100, 100 + (flow % 100) as u8].into(), 80);
-            let from = (B, 1024 + (flow / 100) as u16);
-            let outcome = site.put(INSIDE, &tcp(from, to, SYN, flow, 0));
-            assert!(outcome.sent.is_empty());
+        for n in 0..3800 {
+            let flow = round * 3800 + n;
+            let mut syn = half_open[flow as usize % 100].clone();
+            syn[20..22].copy_from_slice(&(1024 + (flow / 100) as u16).to_be_bytes());
+            site.put_vouched(INSIDE, &mut syn);
         }
         let sequence = 1001 + round * 4;
         site.out(&tcp_with((A, 7000), (S, 80), ACK, (sequence, 5001), &[], b"data"));

@@ -3,7 +3,7 @@
 use vswitch_nat::{DropReason, Filtering, Unsolicited};
 
 use crate::{
-    packets::{ACK, SYN, UDP, ends, icmp_kind, ping, quoted, tcp, udp},
+    packets::{ACK, SYN, UDP, ends, icmp_kind, ping, pong, quoted, tcp, udp},
     site::*,
 };
 
@@ -104,6 +104,47 @@ fn n_flt_2_strangers_do_not_keep_a_hole_open() {
             passed * 10
         );
     }
+}
+
+#[test]
+fn n_flt_2_nor_by_coming_from_ever_other_ports() {
+    for rule in [Filtering::EndpointIndependent, Filtering::Address] {
+        let mut site = filtering(rule);
+        site.external((A, 5000), (S, 9));
+        let mut admitted = 0;
+        for port in 0..40 {
+            let verdict = site.put(OUTSIDE, &udp((S, 1000 + port), (X, 5000))).verdict;
+            admitted += u32::from(matches!(verdict, vswitch_nat::Verdict::Forward(_)));
+            site.settle(secs(10));
+        }
+        // In the two minutes of the inside's own session.
+        assert_eq!(admitted, 12, "{rule:?}");
+        assert!(site.conns().is_empty(), "and in the end the port is free");
+        assert_eq!(
+            site.refused(OUTSIDE, &udp((S, 9), (X, 5000))),
+            DropReason::Unsolicited
+        );
+    }
+}
+
+#[test]
+fn n_flt_2_but_one_that_was_answered_does() {
+    let mut site = filtering(Filtering::Address);
+    site.external((A, 5000), (S, 9));
+    site.back(&udp((S, 999), (X, 5000)));
+    site.settle(secs(60));
+    site.out(&udp((A, 5000), (S, 999)));
+    site.settle(secs(100));
+    // The first session is over, that with the stranger is not.
+    assert_eq!(ends(&site.back(&udp((S, 1000), (X, 5000)))).1, (A, 5000));
+    // After it nothing is left.
+    site.settle(secs(121));
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 1001), (X, 5000))),
+        DropReason::Unsolicited
+    );
+    site.settle(secs(121));
+    assert!(site.conns().is_empty());
 }
 
 #[test]
@@ -256,4 +297,13 @@ fn n_flt_1_an_echo_is_no_answer() {
         site.put(OUTSIDE, &ping(S, X, 77)).verdict,
         vswitch_nat::Verdict::Local
     );
+}
+
+#[test]
+fn n_icq_5_identifier_0_makes_a_question_no_answer() {
+    let mut site = Site::linux();
+    site.out(&ping(A, S, 0));
+    site.back(&pong(S, X, 0));
+    assert_eq!(site.refused(OUTSIDE, &ping(S, X, 0)), DropReason::Invalid);
+    assert_eq!(site.refused(INSIDE, &pong(A, S, 0)), DropReason::Invalid);
 }

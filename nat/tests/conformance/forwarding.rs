@@ -163,6 +163,30 @@ fn n_fwd_6_some_things_are_dropped_silently() {
 }
 
 #[test]
+fn n_fwd_6_a_host_is_told_that_there_is_no_way() {
+    let mut site = Site::new();
+    site.nat.set_outside(
+        site.clock.now(),
+        Outside {
+            addresses: vec![X],
+            ..outside()
+        },
+    );
+    let (reason, error) = site.refused_aloud(INSIDE, &udp((A6, 5000), (S6, 53)));
+    assert_eq!(reason, DropReason::NoRoute);
+    assert_eq!(icmp_kind(&error), (1, 0));
+    let neighbour = [10, 0, 0, 77].into();
+    let (reason, error) = site.refused_aloud(INSIDE, &udp((A, 5000), (neighbour, 53)));
+    assert_eq!(reason, DropReason::NoRoute);
+    assert_eq!((icmp_kind(&error), src(&error)), ((3, 1), GATEWAY));
+    // Outside nobody is.
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 53), ([192, 0, 2, 1].into(), 53))),
+        DropReason::NoRoute
+    );
+}
+
+#[test]
 fn n_fwd_7_errors_are_limited_for_each_host_and_counted() {
     let mut site = Site::new();
     let dying = |from| with_ttl(udp((from, 5000), (S, 53)), 1);

@@ -139,7 +139,7 @@ fn n_fr_5_a_flood_of_first_fragments_costs_others_nothing() {
     for round in 0u16..200 {
         for n in 0..20 {
             flood[4..6].copy_from_slice(&(round * 20 + n).to_be_bytes());
-            let piece = fragment(&flood, 0, &flood[20..].to_vec(), true);
+            let piece = fragment(&flood, 0, &flood[20..], true);
             site.put(INSIDE, &piece);
         }
         site.out(&udp((A, 5000), (S, 53)));

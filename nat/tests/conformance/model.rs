@@ -65,8 +65,8 @@ struct Model {
     mappings: HashMap<End, u16>,
     /// Index of the target.
     published: Option<usize>,
-    /// Whether the engine's timers have not run, so that ports of what is over may not be free yet.
-    stalled: bool,
+    /// Mappings that are over but, because the engine's timers have not run, may not be free yet.
+    former: HashMap<End, u16>,
 }
 
 impl Model {
@@ -135,13 +135,13 @@ fn apply(site: &mut Site, model: &mut Model, operation: &Operation) -> Result<()
         Operation::Wait(seconds) => {
             site.settle(secs(seconds.into()));
             model.now += seconds;
-            model.stalled = false;
             model.expire();
+            model.former.clear();
         }
         Operation::Stall(seconds) => {
             site.advance(secs(seconds.into()));
             model.now += seconds;
-            model.stalled = true;
+            model.former.extend(model.mappings.clone());
             model.expire();
         }
         Operation::Publish(target) => {
@@ -182,11 +182,13 @@ fn ask(site: &mut Site, model: &mut Model, inside: End, server: End) -> Result<(
         model.refresh((external, server), is_reply);
         return Ok(());
     }
-    if let Some(&external) = model.mappings.get(&inside)
-        && model.sessions.contains_key(&(external, server))
-    {
+    let held = model.mappings.get(&inside);
+    let former = model.former.get(&inside);
+    let is_called = |external: &u16| model.sessions.contains_key(&(*external, server));
+    let is_refused = matches!(outcome.verdict, Verdict::Drop(_));
+    if held.is_some_and(is_called) || is_refused && former.is_some_and(is_called) {
         // The port was published after it was given, and that server has called it: the answers would be the target's.
-        prop_assert!(matches!(outcome.verdict, Verdict::Drop(_)));
+        prop_assert!(is_refused);
         return Ok(());
     }
     prop_assert_eq!(outcome.verdict, Verdict::Forward(OUTSIDE));
@@ -199,8 +201,9 @@ fn ask(site: &mut Site, model: &mut Model, inside: End, server: End) -> Result<(
                 model.mappings.values().any(|&held| held == port)
                     || (port == PUBLISHED && model.published.is_some())
             };
-            prop_assert!(!is_taken(external), "{} is somebody's", external);
-            if !is_taken(inside.1) && !model.stalled {
+            let is_former = former == Some(&external);
+            prop_assert!(!is_taken(external) || is_former, "{} is somebody's", external);
+            if !is_taken(inside.1) && model.former.is_empty() {
                 prop_assert_eq!(external, inside.1, "what is free is kept");
             }
             model.mappings.insert(inside, external);

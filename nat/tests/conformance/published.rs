@@ -175,6 +175,26 @@ fn n_dn_6_nor_with_what_the_target_began_itself() {
 }
 
 #[test]
+fn n_dn_1_of_a_routed_network_too() {
+    let mut site = Site::with_network(|network| {
+        network.egress = vswitch_nat::Egress::Routed { open: false };
+    });
+    site.publish(TCP, 8080, (B, 80));
+    let client = (S, 3333);
+    assert_eq!(
+        ends(&site.back(&tcp(client, (X, 8080), SYN, 1, 0))),
+        (client, (B, 80))
+    );
+    assert_eq!(
+        ends(&site.out(&tcp((B, 80), client, SYN | ACK, 1, 2))),
+        ((X, 8080), client)
+    );
+    // A neighbour is shown as the gateway, having no external end.
+    let syn = site.turn(&tcp((A, 1111), (X, 8080), SYN, 1, 0));
+    assert_eq!(ends(&syn), ((GATEWAY, 1111), (B, 80)));
+}
+
+#[test]
 fn n_dn_7_ranges_lead_port_by_port() {
     let mut site = Site::new();
     let range = PortMapping {

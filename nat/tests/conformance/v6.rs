@@ -4,8 +4,8 @@ use vswitch_nat::{DropReason, Egress, Network, PrefixPair, PrefixPairError, Verd
 
 use crate::{
     packets::{
-        ACK, ICMPV6, SYN, TCP, UDP, dst, ends, error, ping, pong, quoted, raw, src, tcp, transport, ttl, udp,
-        with_ttl,
+        ACK, ICMPV6, SYN, TCP, UDP, dst, ends, error, fragments_v6, ping, pong, quoted, raw, src, tcp,
+        transport, ttl, udp, udp_with, with_ttl,
     },
     site::*,
 };
@@ -240,6 +240,45 @@ fn n_v6_4_spoofed_sources_and_last_hops_are_refused() {
 fn n_v6_4_ipv4_of_that_network_is_masqueraded() {
     let mut site = prefixed();
     assert_eq!(site.external((A, 5000), (S, 53)), (X, 5000));
+}
+
+#[test]
+fn n_v6_4_an_external_address_within_the_prefix_stays_the_engines() {
+    let mut site = prefixed();
+    let within = ip("2001:db8:1::77");
+    let both = vswitch_nat::Outside {
+        addresses: vec![X, within],
+        ..outside()
+    };
+    site.nat.set_outside(site.clock.now(), both);
+    site.publish(TCP, 8080, (ip("fd01:203:405:1::5"), 80));
+    let left = site.back(&tcp((S6, 3333), (within, 8080), SYN, 1, 0));
+    assert_eq!(ends(&left).1, (ip("fd01:203:405:1::5"), 80));
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S6, 3333), (within, 9))),
+        DropReason::Unsolicited
+    );
+    assert_eq!(site.put(OUTSIDE, &ping(S6, within, 7)).verdict, Verdict::Local);
+}
+
+#[test]
+fn n_v6_4_fragments_are_translated_too() {
+    let mut site = prefixed();
+    let packet = udp_with((ip("fd01:203:405:1::1234"), 5000), (S6, 53), &[7; 2000]);
+    let pieces = fragments_v6(&packet, &[1232]);
+    let mut left: Vec<Vec<u8>> = Vec::new();
+    for piece in &pieces {
+        let outcome = site.put(INSIDE, piece);
+        if outcome.verdict == Verdict::Forward(OUTSIDE) {
+            left.push(outcome.bytes);
+        }
+        left.extend(outcome.sent.into_iter().map(|(_, piece)| piece));
+    }
+    assert_eq!(left.len(), 2);
+    for (piece, before) in left.iter().zip(&pieces) {
+        assert_eq!(src(piece), ip("2001:db8:1:d550::1234"));
+        assert_eq!(piece[48..], before[48..]);
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     engine,
-    io::packet::PacketSocket,
+    io::packet::{self, PacketSocket},
     uplink::{self, Transmit},
 };
 
@@ -63,6 +63,17 @@ impl Wire {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Frame::Empty,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Frame::Unreadable,
             Err(error) => Frame::Failed(error),
+        }
+    }
+
+    /// What can be done about a device that cannot be read.
+    pub(super) fn advice(&self, error: &io::Error) -> &'static str {
+        if packet::is_lost(error) || matches!(self.socket.interface(), Ok(None)) {
+            ", which is gone: restart vswitchd when it is there again"
+        } else if packet::is_link_down(error) {
+            ": set it up (`ip link set … up`)"
+        } else {
+            ""
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::{DEVICE, FAR, INNER, SECOND, Scene, UPLINK, at};
 use crate::support::{
-    agent::Transport,
-    daemon::PATIENCE,
+    agent::{Role, Transport},
+    daemon::{Outcome, PATIENCE},
     outside::{Outside, Place},
     within,
 };
@@ -57,20 +57,27 @@ fn a_gateway_that_is_down_is_a_host_that_cannot_be_reached() {
     if !scene.has("ping") {
         return;
     }
-    for (far, gateway) in FAR.into_iter().zip(super::GATEWAYS) {
+    let connect = Role::Connect {
+        to: at(FAR[0], INNER),
+    };
+    // All at once: each takes three seconds.
+    let agent = scene.daemon.agent("app", &connect);
+    let pings = FAR.map(|far| {
+        let mut ping = scene
+            .daemon
+            .client(&["exec", "web", "--", "ping", "-n", "-c", "1"]);
+        ping.args(["-W", "10", &far.to_string()]);
+        std::thread::spawn(move || Outcome::of(&mut ping))
+    });
+    for (ping, gateway) in pings.into_iter().zip(super::GATEWAYS) {
+        let ping = ping.join().expect("it runs to its end");
         // The container's own gateway says it, about the packet as it was.
-        let ping = scene.inside("web", &format!("ping -n -c 1 -W 10 {far}"));
         let expected = format!("From {gateway}");
         let is_told = ping.stdout.contains(&expected) && ping.stdout.contains("nreachable");
         assert!(is_told, "{ping:?}");
     }
-    let word = scene.daemon.act(
-        "web",
-        &crate::support::agent::Role::Connect {
-            to: at(FAR[0], INNER),
-        },
-    );
-    assert_eq!(word, "HostUnreachable");
+    assert!(agent.word().parse::<u64>().is_ok(), "how long it took");
+    assert_eq!(agent.word(), "HostUnreachable");
     // It comes up.
     scene.outside.ok(
         Place::Outside,

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{BOTH_TRANSPORTS, DEVICE, FAR, INNER, SECOND, Scene, WEB4, WEB6, at, is_ours};
+use super::{BOTH_TRANSPORTS, FAR, INNER, SECOND, Scene, WEB4, WEB6, at, is_ours};
 use crate::support::{
     agent::Transport,
     outside::{Outside, Place},
@@ -13,11 +13,7 @@ ip route add 10.90.0.0/24 via 198.51.100.10; ip route add fd90::/64 via 2001:db8
 
 /// `lan` with these options.
 fn scene(options: &str) -> Option<Scene> {
-    let outside = Outside::with_device()?;
-    let daemon = outside.daemon(&["--uplink", DEVICE])?;
-    let mut scene = Scene { daemon, outside };
-    scene.populate(options, "");
-    Some(scene)
+    Scene::on(Outside::with_device()?, options, "")
 }
 
 #[test]
@@ -35,7 +31,7 @@ fn a_routed_network_is_seen_as_it_is_and_closed() {
         }
     }
     let _web = scene.introduce("web");
-    assert_ne!(scene.reach(Place::Far, at(IpAddr::V4(WEB4), INNER)), "connected");
+    let closed = scene.begin_reach(Place::Far, at(IpAddr::V4(WEB4), INNER));
     // Nor is there a way in to a network that is translated (N-FLT-4).
     let app = scene.daemon.inspect("app")["NetworkSettings"]["Networks"]["other"]["IPAddress"].take();
     let app: IpAddr = app
@@ -46,7 +42,10 @@ fn a_routed_network_is_seen_as_it_is_and_closed() {
     scene
         .outside
         .ok(Place::Outside, "ip route add 10.91.0.0/24 via 198.51.100.10");
-    assert_ne!(scene.reach(Place::Far, at(app, INNER)), "connected");
+    let hidden = scene.begin_reach(Place::Far, at(app, INNER));
+    for agent in [closed, hidden] {
+        assert_ne!(agent.last_word(), "connected");
+    }
     // The other network is translated as ever.
     scene.visit_from("app", at(FAR[0], INNER), Transport::Tcp);
     assert!(is_ours(&server.word(), 0, ""));

@@ -179,7 +179,7 @@ fn n_fwd_6_some_packets_are_never_reported() {
         ),
     ] {
         let now = Clock::new().now();
-        let mut limits = ErrorLimits::new();
+        let mut limits = ErrorLimits::new(7);
         let mut original = recipe.bytes();
         let from = if recipe.src.is_ipv4() {
             "10.0.0.1"
@@ -204,7 +204,7 @@ fn n_fwd_6_some_packets_are_never_reported() {
             assert_eq!(outcome.0, Report::Made, "{name}");
         }
     }
-    let mut limits = ErrorLimits::new();
+    let mut limits = ErrorLimits::new(7);
     let now = Clock::new().now();
     let outcome = report(
         &mut limits,
@@ -263,7 +263,7 @@ fn n_fr_3_the_source_of_an_impossible_fragment_is_told() {
     ] {
         let original = recipe.bytes();
         let from = (Zone(1), address("2001:db8:a::1").into());
-        let (now, mut reply, mut limits) = (Clock::new().now(), Vec::new(), ErrorLimits::new());
+        let (now, mut reply, mut limits) = (Clock::new().now(), Vec::new(), ErrorLimits::new(7));
         let outcome = limits.report_fragment(now, &original, from, &mut reply);
         let Some(pointer) = pointer else {
             assert_eq!(outcome, Report::Forbidden, "{name}");
@@ -290,7 +290,7 @@ fn n_fr_3_the_source_of_an_impossible_fragment_is_told() {
 #[test]
 fn n_fwd_7_a_host_hears_one_a_second() {
     let mut clock = Clock::new();
-    let mut limits = ErrorLimits::new();
+    let mut limits = ErrorLimits::new(7);
     let mut made = |now: Instant, version, complaint, zone| {
         let from = ["10.0.0.1", "2001:db8:a::1"][version];
         let sent = (0..1000).take_while(|_| {
@@ -367,7 +367,7 @@ fn n_fwd_7_a_host_hears_one_a_second() {
 #[test]
 fn n_fwd_7_all_hosts_hear_50_at_once_and_a_thousand_in_a_second() {
     let mut clock = Clock::new();
-    let mut limits = ErrorLimits::new();
+    let mut limits = ErrorLimits::new(7);
     let mut hosts = (0..).map(|number: u32| {
         let [_, b, c, d] = number.to_be_bytes();
         Recipe::udp([10, b, c, d], [198, 51, 100, 2]).bytes()
@@ -396,7 +396,7 @@ fn n_fwd_7_all_hosts_hear_50_at_once_and_a_thousand_in_a_second() {
 fn n_fwd_7_a_flood_of_hosts_does_not_give_one_more_than_all_get() {
     // A table full of others forgets one early at worst; the limit of all holds.
     let now = Clock::new().now();
-    let mut limits = ErrorLimits::new();
+    let mut limits = ErrorLimits::new(7);
     let mut count = 0;
     for number in 0..20_000u32 {
         let [_, b, c, d] = number.to_be_bytes();
@@ -437,7 +437,7 @@ fn every_sample_cut_at_every_length_is_survived() {
                 let mut reply = Vec::new();
                 let mut bytes = sample[..len].to_vec();
                 let original = (&mut bytes[..], &packet, &offload);
-                let _ = ErrorLimits::new().report(now, Complaint::TimeExceeded, original, from, &mut reply);
+                let _ = ErrorLimits::new(7).report(now, Complaint::TimeExceeded, original, from, &mut reply);
             }
         }
     }
@@ -474,7 +474,7 @@ fn made(complaint: Complaint, original: &mut [u8], offload: Offload) -> Vec<u8> 
     let mut reply = Vec::new();
     let original = (original, &packet, &offload);
     let from = (Zone(1), from.into());
-    let outcome = ErrorLimits::new().report(Clock::new().now(), complaint, original, from, &mut reply);
+    let outcome = ErrorLimits::new(7).report(Clock::new().now(), complaint, original, from, &mut reply);
     assert_eq!(outcome, Report::Made);
     reply
 }

@@ -27,11 +27,14 @@ fn n_fr_5_a_flood_of_one_source_costs_another_nothing() {
 #[test]
 fn n_fr_5_a_source_has_at_most_64_datagrams_and_loses_its_oldest() {
     let now = Clock::new().now();
-    let mut fragments = Fragments::new(FragmentLimits {
-        zone_bytes: 16 << 20,
-        total_bytes: 16 << 20,
-        ..FragmentLimits::default()
-    });
+    let mut fragments = Fragments::new(
+        FragmentLimits {
+            zone_bytes: 16 << 20,
+            total_bytes: 16 << 20,
+            ..FragmentLimits::default()
+        },
+        7,
+    );
     let mut flood = Flood::new(BOTH[0][0], 64);
     let sent: Vec<Vec<u8>> = (0..65).map(|_| flood.next_fragment().to_vec()).collect();
     for piece in &sent {
@@ -56,10 +59,13 @@ fn n_fr_5_a_source_has_at_most_64_datagrams_and_loses_its_oldest() {
 fn n_fr_5_a_datagram_has_at_most_64_pieces() {
     let now = Clock::new().now();
     for (pieces_max, sent_before) in [(64, 64), (1000, 64), (3, 3)] {
-        let mut fragments = Fragments::new(FragmentLimits {
-            pieces: pieces_max,
-            ..FragmentLimits::default()
-        });
+        let mut fragments = Fragments::new(
+            FragmentLimits {
+                pieces: pieces_max,
+                ..FragmentLimits::default()
+            },
+            7,
+        );
         let mut flood = Flood::new(BOTH[0][0], 8);
         let mut tiny = flood.next_fragment().to_vec();
         for index in 0..=sent_before {
@@ -89,7 +95,7 @@ fn n_fr_5_a_full_zone_costs_others_nothing() {
         total_bytes: 3 << 20,
         ..FragmentLimits::default()
     };
-    let mut fragments = Fragments::new(limits);
+    let mut fragments = Fragments::new(limits, 7);
     let timeouts = Timeouts::standard();
     let (whole, pieces) = datagram(BOTH[0][0], BOTH[0][1], 3000, &[1480]);
     let packets: Vec<Packet> = pieces
@@ -157,7 +163,7 @@ fn n_fr_5_what_can_never_fit_is_refused() {
             ..FragmentLimits::default()
         },
     ] {
-        let mut fragments = Fragments::new(limits);
+        let mut fragments = Fragments::new(limits, 7);
         let (_, pieces) = datagram(BOTH[0][0], BOTH[0][1], 20_000, &[16_000]);
         assert_eq!(
             feed(&mut fragments, now, &pieces[0]).err(),

@@ -102,7 +102,7 @@ proptest! {
             per_source: limits.3,
         };
         let mut clock = Clock::new();
-        let mut fragments = Fragments::new(limits);
+        let mut fragments = Fragments::new(limits, 7);
         for (zone, host, id, offset, len, more, seconds) in steps {
             clock.advance(Duration::from_secs(seconds));
             let upper = Upper::Raw(17, vec![1; (len * 8).min(65_500 - offset * 8)]);
