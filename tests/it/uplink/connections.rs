@@ -218,38 +218,52 @@ fn rules_and_drops_are_shown() {
 #[test]
 fn calls_between_containers_are_connections_too() {
     let Some(mut scene) = Scene::new(OPEN) else { return };
-    let server = scene.introduce("web");
     scene
         .daemon
         .ok("network create --subnet 10.93.0.0/24 -o vswitch.uplink=sockets by-host");
     scene.daemon.run("guest", "--network by-host");
-    // By the uplink, and from a network without it between the networks of a packet loop.
+    scene.daemon.run("shop", "--network by-host -p 9090:7000/udp");
+    // By the uplink, and without it in the packet loop itself.
     let host = crate::support::outside::HOST4.into();
-    for (caller, network, address) in [("app", "other", UPLINK[0]), ("guest", "by-host", host)] {
-        scene.visit_from(caller, at(address, OUTER), Transport::Udp);
+    for (caller, address, callee) in [
+        (("app", "other"), at(UPLINK[0], OUTER), ("web", "lan")),
+        (("guest", "by-host"), at(host, 9090), ("shop", "by-host")),
+    ] {
+        let server = scene.introduce(callee.0);
+        scene.visit_from(caller.0, address, Transport::Udp);
         assert!(server.word().starts_with("udp from "));
         let listed = scene.daemon.vswitch(&["conntrack", "-L", "-p", "udp"]);
         let udp = line(&listed, "udp ");
-        let places =
-            format!(" network-orig={network} sandbox-orig={caller} network-reply=lan sandbox-reply=web");
+        let places = format!(
+            " network-orig={} sandbox-orig={} network-reply={} sandbox-reply={}",
+            caller.1, caller.0, callee.1, callee.0
+        );
         assert!(udp.ends_with(&places), "{address}: {udp}");
-        for flags in [
-            "--sandbox web",
-            "--sandbox app",
-            "--network lan",
-            "--network other",
-        ] {
-            let json = scene.daemon.json(&format!("conntrack -L {flags}"));
-            assert_eq!(
-                json.as_array().map(Vec::len),
-                Some(1),
-                "{address} {flags}: {json}"
-            );
+        for (sandbox, network) in [caller, callee] {
+            for flags in [format!("--sandbox {sandbox}"), format!("--network {network}")] {
+                let json = scene.daemon.json(&format!("conntrack -L {flags}"));
+                assert_eq!(
+                    json.as_array().map(Vec::len),
+                    Some(1),
+                    "{address} {flags}: {json}"
+                );
+            }
         }
-        let removed = scene.daemon.vswitch(&["conntrack", "-D", "-s", "10.80.0.0/12"]);
+        let removed = scene.daemon.vswitch(&["conntrack", "-D", "--sandbox", callee.0]);
         assert_eq!(removed.code, 0, "{address}: {removed:?}");
         assert_eq!(scene.daemon.ok("conntrack -C"), "0\n", "{address}");
     }
+    let rules = scene.daemon.json("nat rules");
+    let ports = rules["Ports"].as_array().expect("a list");
+    let inside = ports
+        .iter()
+        .find(|port| port["From"] == "inside" && port["Port"] == 9090);
+    let inside = inside.unwrap_or_else(|| panic!("{rules}"));
+    assert_eq!(
+        (&inside["Sandbox"], &inside["Hits"]),
+        (&"shop".into(), &1.into()),
+        "{rules}"
+    );
 }
 
 /// `vswitch conntrack -E`.
