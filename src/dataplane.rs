@@ -35,10 +35,10 @@ use crate::{
 };
 
 pub use self::connections::{
-    ConnEvent, ConnEvents, ConnFilter, ConnPage, ConnRow, EndsFilter, Family, Place, Status,
+    ConnEvent, ConnEvents, ConnFilter, ConnPage, ConnRow, EndsFilter, Family, Place, Status, TableKind,
     TranslatedNetwork, TranslatedPort, TranslationView, has_ports,
 };
-pub(crate) use self::connections::{Visit, Watcher};
+pub(crate) use self::connections::{TablePlace, Visit, Watcher};
 pub use crate::worker::PollMode;
 
 /// What the data plane must know of a network.

@@ -27,8 +27,14 @@ use vswitch_wire::{
     EthernetHeader, FlowKey, IpProtocol, Ipv4Packet, Ipv6Packet, Offload, TcpFlags, TcpSegment,
 };
 
-use super::network::{Leaving, Network};
-use crate::dataplane::NetworkSpec;
+use super::{
+    conns::{Heard, Table},
+    network::{Leaving, Network},
+};
+use crate::{
+    dataplane::{NetworkSpec, TableKind},
+    model::NetworkId,
+};
 
 /// A worker's translation between its networks.
 pub(super) struct Shortcut {
@@ -42,6 +48,10 @@ pub(super) struct Shortcut {
     frame: Vec<u8>,
     /// Networks that something was delivered to since this was last taken.
     touched: Vec<usize>,
+    /// Networks by slot; one that has gone stays until its slot is used again.
+    names: Vec<NetworkId>,
+    /// For those who watch connections.
+    heard: Heard,
 }
 
 /// One published port.
@@ -85,6 +95,8 @@ impl Shortcut {
             last: 0,
             frame: Vec::with_capacity(vswitch_wire::MAX_FRAME),
             touched: Vec::new(),
+            names: Vec::new(),
+            heard: Heard::default(),
         }
     }
 
@@ -99,6 +111,20 @@ impl Shortcut {
         });
         if let Err(error) = added {
             tracing::error!(network = spec.name, %error, "published ports are reached through the host's sockets only");
+        }
+        if self.names.len() <= slot {
+            self.names.resize(slot + 1, spec.id);
+        }
+        self.names[slot] = spec.id;
+    }
+
+    /// Its connections.
+    pub(super) fn table(&mut self) -> Table<'_> {
+        Table {
+            kind: TableKind::Inside,
+            nat: &mut self.nat,
+            networks: &self.names,
+            heard: Some(&mut self.heard),
         }
     }
 
@@ -339,8 +365,9 @@ impl Shortcut {
     }
 
     /// Tells the relays whose mappings they are which connections have begun and ended.
-    fn settle(&mut self, networks: &mut [Option<Network>]) {
+    pub(super) fn settle(&mut self, networks: &mut [Option<Network>]) {
         while let Some(event) = self.nat.poll_event() {
+            self.heard.push(&event);
             let (Event::New(ref view) | Event::Destroyed(ref view) | Event::Updated(ref view)) = event;
             let Some(entry) = view.mapping.and_then(|id| self.entries.get_mut(&id)) else {
                 continue;

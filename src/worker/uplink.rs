@@ -23,11 +23,11 @@ use self::{
     wire::{Frame, Wire},
 };
 use super::{
-    conns::Translation,
+    conns::Table,
     network::{Leaving, Network},
 };
 use crate::{
-    dataplane::{DataPlaneError, Forwarding, NetworkSpec, UplinkView, Way},
+    dataplane::{DataPlaneError, Forwarding, NetworkSpec, TableKind, UplinkView, Way},
     io::packet::PacketSocket,
     log::RateLimit,
     model::NetworkId,
@@ -253,11 +253,13 @@ impl Uplink {
         self.forwards.split(now, id, (ports, apart), &mut self.nat);
     }
 
-    /// What translates.
-    pub(super) fn translation(&mut self) -> Translation<'_> {
-        Translation {
+    /// Its connections.
+    pub(super) fn table(&mut self) -> Table<'_> {
+        Table {
+            kind: TableKind::Uplink,
             nat: &mut self.nat,
             networks: &self.names,
+            heard: None,
         }
     }
 
