@@ -60,6 +60,7 @@ struct Entry {
     /// The network of its container.
     slot: usize,
     mapping: MappingId,
+    protocol: IpProtocol,
     container_port: u16,
     target: IpAddr,
     /// Connections that have come by it and go on.
@@ -194,6 +195,7 @@ impl Shortcut {
                 let entry = Entry {
                     slot,
                     mapping: spec.id,
+                    protocol: ip_protocol(spec.protocol),
                     container_port,
                     target,
                     active: 0,
@@ -217,16 +219,9 @@ impl Shortcut {
             .entries
             .iter_mut()
             .filter(|(_, entry)| entry.mapping == mapping);
-        let mut ids = Vec::new();
         for (&id, entry) in of_mapping {
             entry.is_withdrawn = true;
-            ids.push(id);
-        }
-        for id in ids {
-            match connections {
-                Connections::End => self.nat.unpublish(now, id),
-                Connections::Keep => self.nat.withdraw(id),
-            };
+            take_back(&mut self.nat, now, id, (entry.protocol, connections));
         }
         self.settle(networks);
         self.entries
@@ -424,6 +419,20 @@ impl Output for Ways<'_> {
         self.deliver(to, &mut frame, offload);
         *self.frame = frame;
     }
+}
+
+/// Takes a published port out of a translation's service. UDP's clients end in any case: a stale one would go on to a container
+/// that has the port no longer (N-DN-5).
+pub(super) fn take_back(
+    nat: &mut Nat,
+    now: Instant,
+    id: vswitch_nat::MappingId,
+    (protocol, connections): (IpProtocol, Connections),
+) {
+    match connections {
+        Connections::Keep if protocol == IpProtocol::TCP => nat.withdraw(id),
+        Connections::End | Connections::Keep => nat.unpublish(now, id),
+    };
 }
 
 /// A network's zone, by its slot. There are far fewer networks than numbers.

@@ -13,7 +13,7 @@ use std::{net::IpAddr, ops::RangeInclusive, time::Instant};
 
 use ipnet::IpNet;
 use vswitch_nat::{Config, Egress, Nat, Outside, Verdict, Zone};
-use vswitch_proxy::publish::{MappingId, MappingSpec};
+use vswitch_proxy::publish::{Connections, MappingId, MappingSpec};
 use vswitch_switch::PortId;
 use vswitch_wire::{EthernetHeader, MacAddr, Offload, Refusal, Stations, message};
 
@@ -239,8 +239,8 @@ impl Uplink {
     }
 
     /// Ends that, and the connections that have come by it.
-    pub(super) fn unpublish(&mut self, now: Instant, id: MappingId) {
-        self.forwards.unpublish(now, id, &mut self.nat);
+    pub(super) fn unpublish(&mut self, now: Instant, id: MappingId, connections: Connections) {
+        self.forwards.unpublish(now, id, connections, &mut self.nat);
     }
 
     /// Makes some of the container's ports of a mapping one of their own.

@@ -322,7 +322,7 @@ impl Reactor {
         settle(now, network, &mut self.deadline, &self.events);
         if published.is_err() {
             if let Some(uplink) = &mut self.uplink {
-                uplink.unpublish(now, mapping);
+                uplink.unpublish(now, mapping, Connections::End);
             }
             self.shortcut
                 .unpublish(now, mapping, Connections::End, &mut self.networks);
@@ -345,7 +345,7 @@ impl Reactor {
         let listeners = network.unpublish(mapping, connections, &mut around);
         settle(now, network, &mut self.deadline, &self.events);
         if let Some(uplink) = &mut self.uplink {
-            uplink.unpublish(now, mapping);
+            uplink.unpublish(now, mapping, connections);
         }
         self.shortcut
             .unpublish(now, mapping, connections, &mut self.networks);
