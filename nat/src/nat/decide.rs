@@ -95,6 +95,7 @@ impl Nat {
         (tuple, fit): (&Tuple, Fit),
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
+        self.clear(&[*tuple, plan.reply], arrival.ticks);
         let host = self.make_room(plan.host, arrival.ticks)?;
         let traffic = on_wire(&arrival.packet, arrival.offload);
         let ends = plan.reply.inverted().ends();
@@ -124,6 +125,7 @@ impl Nat {
             LeasePlan::None => NONE,
         };
         let id = self.enter(conn, host, lease, plan.publication);
+        self.counters.created += 1;
         if let Some(publication) = self.publications.get_mut(plan.publication) {
             publication.hits += 1;
         }

@@ -2,7 +2,7 @@
 
 use super::Nat;
 use crate::{
-    Address, DropReason, Event, Eviction, Filtering, Zone,
+    Address, DropReason, Event, Eviction, Filtering, Tuple, Zone,
     conntrack::{Chain, Cold, ConnId, NONE, NewConn, Status, Tracker},
     external::Endpoint,
     tcp::TcpState,
@@ -75,15 +75,21 @@ impl Nat {
         held / self.hosts.len().max(1)
     }
 
-    /// Enters a connection with everything that hangs on it.
-    pub(super) fn enter(&mut self, conn: NewConn, host: u32, lease: u32, publication: u32) -> ConnId {
-        for tuple in &conn.tuples {
-            // What is over but was not swept yet may have the same.
-            if let Some((id, _)) = self.table.find(tuple) {
+    /// Removes what is over but was not swept yet and has one of these tuples. Goes before a new connection's host is looked for,
+    /// which it may forget.
+    pub(super) fn clear(&mut self, tuples: &[Tuple; 2], now: Ticks) {
+        for tuple in tuples {
+            if let Some((id, _)) = self.table.find(tuple)
+                && self.table.conn(id).deadline <= now
+            {
                 self.counters.expired += 1;
                 self.remove_conn(id);
             }
         }
+    }
+
+    /// Enters a connection, whose tuples are free, with everything that hangs on it.
+    pub(super) fn enter(&mut self, conn: NewConn, host: u32, lease: u32, publication: u32) -> ConnId {
         let remote = conn.tuples[1].src;
         // Also where it has no port (N-PORT-10).
         let external = Some(conn.tuples[1].dst).filter(|shown| self.is_external(shown));
@@ -115,7 +121,6 @@ impl Nat {
         if lease != NONE && self.filters_by_address(zone) {
             *self.contacts.entry((lease, remote)).or_default() += 1;
         }
-        self.counters.created += 1;
         id
     }
 
