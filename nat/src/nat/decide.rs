@@ -10,8 +10,8 @@ use super::{
     path::{Arrival, Fit, lifetime, on_wire},
 };
 use crate::{
-    Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, Timer, Tuple,
-    Unsolicited, Verdict, Zone,
+    Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, TcpPolicy, Timer,
+    Tuple, Unsolicited, Verdict, Zone,
     conntrack::{NONE, NewConn, Status, Tracker},
     external::{self, Endpoint},
     forward::Complaint,
@@ -35,7 +35,7 @@ pub(super) struct Plan {
 }
 
 /// Where a connection has its external port from.
-enum LeasePlan {
+pub(super) enum LeasePlan {
     /// The endpoint gets a lease.
     Grant(Endpoint, Address, u16),
     /// It has one.
@@ -150,7 +150,12 @@ impl Nat {
                 (Tracker::Sctp(track), timer)
             }
             Kind::Tcp(segment) => {
-                let (track, timer) = TcpTrack::open(segment, &self.config.tcp)?;
+                let is_loose = self.config.tcp.loose || self.picks_up(arrival.now);
+                let policy = TcpPolicy {
+                    loose: is_loose,
+                    ..self.config.tcp
+                };
+                let (track, timer) = TcpTrack::open(segment, &policy)?;
                 (Tracker::Tcp(track), timer)
             }
             Kind::Udp => {
@@ -507,7 +512,7 @@ impl Nat {
     }
 
     /// The network that an address is in, by its number; outside there may be many networks with it, which are masqueraded.
-    fn network_of(&self, address: IpAddr) -> Option<Zone> {
+    pub(super) fn network_of(&self, address: IpAddr) -> Option<Zone> {
         let mut networks = self.networks.iter().flatten();
         networks
             .find(|inside| inside.contains(address))

@@ -16,6 +16,7 @@ mod ports;
 mod properties;
 mod published;
 mod queries;
+mod restart;
 mod site;
 mod tables;
 mod tcp;
