@@ -152,6 +152,23 @@ impl External {
         None
     }
 
+    /// Whether a port is nobody's but perhaps `inside`'s own, as far as leases, reservations and quarantine say.
+    pub(crate) fn may_have(&self, inside: &Endpoint, external: Address, port: u16, now: Ticks) -> bool {
+        let outside = Endpoint {
+            zone: Zone::OUTSIDE,
+            address: external,
+            port,
+            protocol: inside.protocol,
+        };
+        let reserved = self.reserved.bits(inside.protocol);
+        let kept = self.quarantine.get(&outside);
+        reserved.is_none_or(|set| !set.contains(port))
+            && kept.is_none_or(|(former, until)| former == inside || *until <= now)
+            && self
+                .of_outside(&outside)
+                .is_none_or(|number| self.lease(number).inside == *inside)
+    }
+
     /// Gives a port to an inside endpoint, which has none.
     pub(crate) fn grant(&mut self, inside: Endpoint, external: Address, port: u16, host: u32) -> u32 {
         let lease = PortLease {

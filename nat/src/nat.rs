@@ -4,7 +4,10 @@ mod commands;
 mod decide;
 mod deliver;
 mod path;
+mod restart;
 mod room;
+
+pub use restart::Imported;
 
 use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
@@ -48,6 +51,8 @@ pub struct Nat {
     random: Random,
     /// Connections of a lease to a remote address, where a filter asks for that.
     contacts: hashbrown::HashMap<(u32, Address), u32, foldhash::quality::FixedState>,
+    /// Until when connections of TCP may begin in their middle (N-TCP-9).
+    pick_up_until: Option<Instant>,
     /// Where the search for connections to give up goes on.
     sweep: u32,
     /// What an ICMP error is made in.
@@ -101,6 +106,7 @@ impl Nat {
             identifications: Identifications::new(key()),
             contacts: hashbrown::HashMap::with_hasher(foldhash::quality::FixedState::with_seed(key())),
             random: Random::new(key()),
+            pick_up_until: None,
             sweep: 0,
             reply: Vec::with_capacity(REPLY_CAPACITY),
             events: Events::default(),

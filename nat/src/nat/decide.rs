@@ -10,8 +10,8 @@ use super::{
     path::{Arrival, Fit, lifetime, on_wire},
 };
 use crate::{
-    Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, Timer, Tuple,
-    Unsolicited, Verdict, Zone,
+    Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, TcpPolicy, Timer,
+    Tuple, Unsolicited, Verdict, Zone,
     conntrack::{NONE, NewConn, Status, Tracker},
     external::{self, Endpoint},
     forward::Complaint,
@@ -35,7 +35,7 @@ pub(super) struct Plan {
 }
 
 /// Where a connection has its external port from.
-enum LeasePlan {
+pub(super) enum LeasePlan {
     /// The endpoint gets a lease.
     Grant(Endpoint, Address, u16),
     /// It has one.
@@ -95,6 +95,7 @@ impl Nat {
         (tuple, fit): (&Tuple, Fit),
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
+        self.clear(&[*tuple, plan.reply], arrival.ticks);
         let host = self.make_room(plan.host, arrival.ticks)?;
         let traffic = on_wire(&arrival.packet, arrival.offload);
         let ends = plan.reply.inverted().ends();
@@ -124,6 +125,7 @@ impl Nat {
             LeasePlan::None => NONE,
         };
         let id = self.enter(conn, host, lease, plan.publication);
+        self.counters.created += 1;
         if let Some(publication) = self.publications.get_mut(plan.publication) {
             publication.hits += 1;
         }
@@ -148,7 +150,12 @@ impl Nat {
                 (Tracker::Sctp(track), timer)
             }
             Kind::Tcp(segment) => {
-                let (track, timer) = TcpTrack::open(segment, &self.config.tcp)?;
+                let is_loose = self.config.tcp.loose || self.picks_up(arrival.now);
+                let policy = TcpPolicy {
+                    loose: is_loose,
+                    ..self.config.tcp
+                };
+                let (track, timer) = TcpTrack::open(segment, &policy)?;
                 (Tracker::Tcp(track), timer)
             }
             Kind::Udp => {
@@ -509,7 +516,7 @@ impl Nat {
     }
 
     /// The network that an address is in, by its number; outside there may be many networks with it, which are masqueraded.
-    fn network_of(&self, address: IpAddr) -> Option<Zone> {
+    pub(super) fn network_of(&self, address: IpAddr) -> Option<Zone> {
         let mut networks = self.networks.iter().flatten();
         networks
             .find(|inside| inside.contains(address))

@@ -70,15 +70,21 @@ impl Nat {
         }
     }
 
-    /// Enters a connection with everything that hangs on it.
-    pub(super) fn enter(&mut self, conn: NewConn, host: u32, lease: u32, publication: u32) -> ConnId {
-        for tuple in &conn.tuples {
-            // What is over but was not swept yet may have the same.
-            if let Some((id, _)) = self.table.find(tuple) {
+    /// Removes what is over but was not swept yet and has one of these tuples. Goes before a new connection's host is looked for,
+    /// which it may forget.
+    pub(super) fn clear(&mut self, tuples: &[Tuple; 2], now: Ticks) {
+        for tuple in tuples {
+            if let Some((id, _)) = self.table.find(tuple)
+                && self.table.conn(id).deadline <= now
+            {
                 self.counters.expired += 1;
                 self.remove_conn(id);
             }
         }
+    }
+
+    /// Enters a connection, whose tuples are free, with everything that hangs on it.
+    pub(super) fn enter(&mut self, conn: NewConn, host: u32, lease: u32, publication: u32) -> ConnId {
         let (remote, egress) = (remote(&conn.tuples), conn.tuples[1].zone);
         let is_strangers = is_strangers(conn.status, &conn.tuples);
         // Also where it has no port (N-PORT-10).
@@ -116,7 +122,6 @@ impl Nat {
             (_, true) => self.external.admit_stranger(lease),
             (_, false) => self.note_contact(lease, (zone, remote)),
         }
-        self.counters.created += 1;
         id
     }
 

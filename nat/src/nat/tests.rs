@@ -88,6 +88,37 @@ fn n_dn_1_a_published_port_counts_what_comes_by_it() {
     assert_eq!(external, [ip("198.51.100.1")]);
 }
 
+/// The entry that makes place is its host's only one, with which the host is forgotten.
+#[test]
+fn n_tmo_3_what_is_over_makes_place_for_the_same_answers_of_its_host() {
+    let mut engine = Engine::new();
+    for port in [8000, 8001] {
+        let mapping = PortMapping {
+            id: MappingId(port.into()),
+            protocol: IpProtocol::UDP,
+            external: None,
+            ports: port..=port,
+            zone: Zone(1),
+            target: ip("10.0.0.2"),
+            target_port: 80,
+        };
+        assert_eq!(engine.nat.publish(mapping), Ok(()));
+    }
+    let mut first = udp(("198.51.100.2", 9), ("198.51.100.1", 8000), 8);
+    assert_eq!(engine.send(Zone::OUTSIDE, &mut first), Verdict::Forward(Zone(1)));
+    engine.now += std::time::Duration::from_secs(200);
+    // To the same host's same port, before anybody swept: the answers are the same as those of what is over.
+    let mut second = udp(("198.51.100.2", 9), ("198.51.100.1", 8001), 8);
+    assert_eq!(engine.send(Zone::OUTSIDE, &mut second), Verdict::Forward(Zone(1)));
+    engine.udp(5000);
+    // Another host's connections are counted for it alone.
+    let mut other = udp(("10.0.0.3", 5000), ("198.51.100.2", 53), 8);
+    assert_eq!(engine.send(Zone(1), &mut other), Verdict::Forward(Zone::OUTSIDE));
+    assert_eq!(engine.nat.flush_host(engine.now, Zone(1), ip("10.0.0.2")), 2);
+    assert_eq!(engine.nat.flush_host(engine.now, Zone(1), ip("10.0.0.3")), 1);
+    assert_eq!(engine.nat.connection_count(), 0);
+}
+
 /// A network behind one address.
 struct Engine {
     nat: Nat,

@@ -19,6 +19,7 @@ mod ports;
 mod properties;
 mod published;
 mod queries;
+mod restart;
 mod site;
 mod tables;
 mod tcp;
