@@ -195,7 +195,11 @@ impl TcpTrack {
             && !self.acknowledges_syn(segment)
         {
             // A guess, which does not complete the handshake.
-            return Ok(Tracked::UNCHANGED);
+            let [original, reply] = &self.sides;
+            return match position(original, reply, segment) {
+                Position::Outside => Err(self.stray(direction, segment)),
+                Position::Inside | Position::Old | Position::Overshoot => Ok(Tracked::UNCHANGED),
+            };
         }
         let (sender, receiver) = pair(&mut self.sides, direction);
         if !sender.has_spoken() {

@@ -70,6 +70,10 @@ impl TcpTrack {
         }
         let ack = syn_ack.acknowledgment;
         let [original, reply] = &mut self.sides;
+        if original.end.le(syn_ack.sequence) {
+            // A SYN comes before all that its sender has sent.
+            return Err(DropReason::Invalid);
+        }
         if is_first && ack != reply.end {
             original.max_ack = ack - 1;
             reply.end = ack;

@@ -27,6 +27,10 @@ impl TcpTrack {
             // N-TCP-5: what was refused was never there.
             Reset::Believed if !self.flags.has(Flags::REPLIED) => return Ok(Tracked::REMOVE),
             Reset::Believed => {
+                if self.state == TcpState::SynSent2 {
+                    // N-TCP-22. Nothing will tell any more which of the responder's SYNs the initiator has taken.
+                    self.flags.set(Flags::LIBERAL);
+                }
                 self.state = TcpState::Close;
                 self.flags.clear(Flags::DOUBTFUL);
                 self.sides[direction as usize].marks.set(Marks::RESET);

@@ -157,6 +157,22 @@ fn n_tcp_22_who_goes_on_after_his_reset_did_not_send_it() {
 }
 
 #[test]
+fn n_tcp_22_nor_does_it_matter_which_of_two_crossing_syns_was_taken() {
+    let mut wire = Wire::open(&syn(), TcpPolicy::default());
+    for number in [SERVER, SERVER - 1000] {
+        wire.take(REPLY, &segment(Class::Syn, number, None)).expect("SYN");
+    }
+    assert_eq!(wire.take(ORIG, &rst(CLIENT + 1)), CLOSED);
+    assert_eq!(wire.take(ORIG, &ack(CLIENT + 1, SERVER + 1)), CLOSED);
+    assert_eq!(
+        wire.take(REPLY, &data(SERVER + 1, (CLIENT + 1).wrapping_sub(70_000), 50)),
+        CLOSED
+    );
+    // A SYN begins anew, and anew is judged.
+    assert_eq!(wire.fate(ORIG, &syn()), (None, Fate::Reopen));
+}
+
+#[test]
 fn n_tcp_25_both_end_it_where_we_do_not_see_it() {
     let mut wire = Wire::established();
     wire.refuses(ORIG, &fin(900_000_000, 5001));

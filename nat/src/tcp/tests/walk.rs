@@ -147,6 +147,18 @@ fn n_tcp_1_every_other_beginning_is_refused() {
 }
 
 #[test]
+fn n_tcp_1_the_initiators_syn_ack_has_the_number_of_its_syn() {
+    let mut wire = Wire::open(&syn(), TcpPolicy::default());
+    wire.take(REPLY, &syn_ack()).expect("SYN+ACK");
+    for number in [CLIENT + 1, CLIENT + 300] {
+        wire.refuses(ORIG, &segment(Class::SynAck, number, Some(SERVER + 1)));
+    }
+    // Nothing but the SYN was sent, and that is acknowledged.
+    let complete = Ok((TcpState::Established, Some(Timer::TcpEstablished)));
+    assert_eq!(wire.take(ORIG, &ack(CLIENT + 1, SERVER + 1)), complete);
+}
+
+#[test]
 fn n_tcp_1_a_syn_from_the_responder_is_refused_but_while_the_initiator_waits() {
     let crossing = segment(Class::Syn, 77, None);
     let mut wire = Wire::open(&syn(), TcpPolicy::default());

@@ -97,6 +97,32 @@ fn n_win_3_a_small_overshoot_passes_and_its_acknowledgment_is_known() {
 }
 
 #[test]
+fn n_win_3_what_is_old_is_so_whatever_it_acknowledges() {
+    // The responder has changed its number, and the initiator has agreed: nothing of it is new here.
+    let mut wire = Wire::open(&syn(), TcpPolicy::default());
+    wire.take(REPLY, &syn_ack()).expect("SYN+ACK");
+    let other = SERVER.wrapping_sub(1_000_000_000);
+    wire.passes(REPLY, &segment(Class::SynAck, other, Some(CLIENT + 1)));
+    wire.passes(ORIG, &fin(CLIENT + 1, other + 1));
+    wire.passes(REPLY, &data(other + 1, CLIENT + 2, 60));
+    // In place it would have to be right.
+    wire.refuses(REPLY, &data(SERVER + 1, CLIENT + 2, 60));
+}
+
+#[test]
+fn n_win_3_an_old_acknowledgment_in_the_handshake_permits_nothing() {
+    let mut wire = Wire::open(&syn(), TcpPolicy::default());
+    wire.take(REPLY, &syn_ack()).expect("SYN+ACK");
+    wire.refuses(
+        ORIG,
+        &data(CLIENT + 1 + 65_000, SERVER.wrapping_sub(500_000_000), 45),
+    );
+    wire.refuses(ORIG, &data(CLIENT + 100_000_000, SERVER, 45));
+    // A guess near the numbers passes, and completes nothing.
+    wire.passes(ORIG, &data(CLIENT + 1, SERVER, 45));
+}
+
+#[test]
 fn n_win_4_nothing_is_outside_of_a_connection_that_was_picked_up() {
     let policy = TcpPolicy {
         loose: true,
