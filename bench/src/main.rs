@@ -23,6 +23,7 @@ mod stage;
 mod stats;
 mod topology;
 mod traffic;
+mod uplink;
 
 use std::process::ExitCode;
 
@@ -47,6 +48,8 @@ enum Command {
     Scale(scale::Options),
     /// Many flows over a link that loses frames, then many short ones: every byte right, nothing left over.
     Soak(soak::Options),
+    /// From a container to the outside by a device uplink, and back: ours beside the kernel's masquerade and DNAT.
+    Uplink(uplink::Options),
     /// Makes or takes traffic; what the other commands run inside namespaces.
     #[command(hide = true)]
     Agent(agent::Agent),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Publish(options) => publish::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Uplink(options) => uplink::run(&options),
         Command::Agent(agent) => agent.run(),
     };
     match outcome {
