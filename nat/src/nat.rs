@@ -4,6 +4,7 @@ mod commands;
 mod decide;
 mod deliver;
 mod path;
+mod prefix;
 mod restart;
 mod room;
 

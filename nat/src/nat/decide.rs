@@ -15,8 +15,6 @@ use crate::{
     conntrack::{NONE, NewConn, Status, Tracker},
     external::{self, Endpoint},
     forward::Complaint,
-    icmp_error::IcmpError,
-    npt::PrefixPair,
     rewrite,
     sctp::SctpTrack,
     tcp::TcpTrack,
@@ -536,85 +534,6 @@ impl Nat {
             _ => return,
         };
         self.complain(arrival, complaint, out);
-    }
-}
-
-/// A prefix translation's way: which pair, and to which zone.
-#[derive(Clone, Copy)]
-pub(super) struct StatelessWay {
-    pair: PrefixPair,
-    egress: Zone,
-}
-
-impl Nat {
-    /// Whether the packet is translated without state, and how.
-    fn stateless_way(&self, arrival: &Arrival<'_>) -> Result<Option<StatelessWay>, DropReason> {
-        // An address of the engine's is its own even where it is within a translated prefix.
-        if arrival.packet.src.is_v4() || self.is_external(&arrival.packet.dst) {
-            return Ok(None);
-        }
-        let (src, dst) = (arrival.packet.src.ip(), arrival.packet.dst.ip());
-        if arrival.zone.is_outside() {
-            let mut pairs = self
-                .networks
-                .iter()
-                .flatten()
-                .filter_map(|inside| match inside.network.egress {
-                    Egress::Prefix(pair) if IpNet::V6(pair.external()).contains(&dst) => Some(StatelessWay {
-                        pair,
-                        egress: inside.network.zone,
-                    }),
-                    _ => None,
-                });
-            let way = pairs.next();
-            if way.is_some() && (self.network_of(src).is_some() || self.is_external(&arrival.packet.src)) {
-                return Err(DropReason::Spoofed);
-            }
-            return Ok(way);
-        }
-        let inside = self.network(arrival.zone).ok_or(DropReason::NoRoute)?;
-        let Egress::Prefix(pair) = inside.network.egress else {
-            return Ok(None);
-        };
-        let stays =
-            inside.owns(&arrival.packet.dst) || inside.contains(dst) || self.network_of(dst).is_some();
-        if stays {
-            return Ok(None);
-        }
-        if !inside.contains(src) || inside.owns(&arrival.packet.src) {
-            return Err(DropReason::Spoofed);
-        }
-        Ok(Some(StatelessWay {
-            pair,
-            egress: Zone::OUTSIDE,
-        }))
-    }
-
-    fn send_stateless(
-        &mut self,
-        arrival: &mut Arrival<'_>,
-        way: StatelessWay,
-        out: &mut impl Output,
-    ) -> Result<Verdict, DropReason> {
-        let fit = self.check_way(arrival, way.egress, out)?;
-        match way.egress.is_outside() {
-            true => way.pair.translate_outward(arrival.bytes, &arrival.packet)?,
-            false => way.pair.translate_inward(arrival.bytes, &arrival.packet)?,
-        }
-        self.pass_on(arrival, (way.egress, fit), out)
-    }
-
-    /// An ICMP error about a packet that no connection knows: one that a prefix translation let through, or a stranger's.
-    pub(super) fn take_stateless_error(
-        &mut self,
-        arrival: &mut Arrival<'_>,
-        error: &IcmpError,
-        out: &mut impl Output,
-    ) -> Result<Verdict, DropReason> {
-        match self.stateless_way(arrival)? {
-            Some(way) if !error.is_redirect => self.send_stateless(arrival, way, out),
-            _ => Err(DropReason::IcmpUnrelated),
-        }
     }
 }
 
