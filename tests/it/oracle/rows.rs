@@ -8,7 +8,7 @@ use vswitch_nat::DropReason;
 use super::{
     compare::{Chosen, Layout, adopt_ports, unfragmented, word},
     errors::is_error,
-    flow::{Party, version},
+    flow::{Flow, Party, version},
     packet::{ACK, RST, SYN, mend_header, sum},
     plan::{PREFIXES, Side, is_router, router},
     world::Step,
@@ -40,14 +40,10 @@ pub(super) struct Case<'a> {
     pub(super) ours: &'a [(Side, Vec<u8>)],
     /// Ports that are the routers' choice.
     pub(super) chosen: Chosen,
+    /// The conversation that it is of.
+    pub(super) flow: Option<&'a Flow>,
     /// The state of the connection before, if it is one of TCP.
     pub(super) opinion: &'a str,
-    /// Whether a segment acknowledges nothing but what both routers sent on.
-    pub(super) acknowledges_sent: bool,
-    /// Whether both sides have sent a SYN of their own.
-    pub(super) was_simultaneous: bool,
-    /// Whether it was open and went back to its handshake.
-    pub(super) was_resynchronized: bool,
     /// Why we dropped it.
     pub(super) reason: Option<DropReason>,
 }
@@ -61,6 +57,22 @@ impl Case<'_> {
     /// The flags of a segment; 0 of anything else.
     fn flags(&self) -> u8 {
         self.step.flags()
+    }
+
+    /// We alone sent it on, and to where and as whom it should go.
+    fn is_passed(&self) -> bool {
+        let Some((flow, from)) = self.flow.zip(self.step.from) else {
+            return false;
+        };
+        let is_right = |(side, packet): &(Side, Vec<u8>)| {
+            *side == flow.side(from.opposite()) && flow.is_translated(from, packet)
+        };
+        self.kernel.is_empty() && !self.ours.is_empty() && self.ours.iter().all(is_right)
+    }
+
+    /// Whether it has those of the flags SYN, RST and ACK.
+    fn is_segment(&self, flags: u8) -> bool {
+        self.step.flags() & (SYN | RST | ACK) == flags
     }
 
     /// We dropped it for that reason, without a word.
@@ -285,11 +297,7 @@ pub(super) const ROWS: &[Row] = &[
         name: "SYN+ACK to the last SYN",
         reason: "N-TCP-1: whatever number the last SYN of its sender had; Linux goes by the first",
         matches: |case| {
-            let flags = case.flags();
-            case.kernel.is_empty()
-                && !case.ours.is_empty()
-                && case.opinion.starts_with("SYN_SENT")
-                && flags & (SYN | ACK) == SYN | ACK
+            case.is_passed() && case.opinion.starts_with("SYN_SENT") && case.is_segment(SYN | ACK)
         },
         aftermath: Aftermath::Burns,
     },
@@ -330,19 +338,17 @@ pub(super) const ROWS: &[Row] = &[
     },
     Row {
         name: "RST before the handshake",
-        reason: "N-TCP-20: who has not seen the answer may take it back; Linux drops numbers beyond the SYN's",
-        matches: |case| {
-            let is_early = case.opinion.starts_with("SYN_SENT");
-            case.kernel.is_empty() && !case.ours.is_empty() && is_early && case.flags() & RST != 0
-        },
+        reason: "RFC 9293 section 3.5.1: who has a SYN out resets what it hears of an older connection, by the number of that; Linux \
+                 drops numbers beyond the SYN's",
+        matches: |case| case.is_passed() && case.opinion.starts_with("SYN_SENT") && case.flags() & RST != 0,
         aftermath: Aftermath::Burns,
     },
     Row {
         name: "SYNs of a simultaneous open",
         reason: "N-TCP-1: both sides send SYN and SYN+ACK, and may do so again; Linux takes those that fit its state",
         matches: |case| {
-            let is_crossed = case.was_simultaneous && case.kernel.is_empty() && !case.ours.is_empty();
-            is_crossed && case.flags() & (SYN | RST) == SYN
+            let was_simultaneous = case.flow.is_some_and(|flow| flow.was_simultaneous);
+            was_simultaneous && case.is_passed() && case.flags() & (SYN | RST) == SYN
         },
         aftermath: Aftermath::Burns,
     },
@@ -397,7 +403,7 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "data before the connection began again",
         reason: "N-TCP-10: what was in flight goes on to be so; Linux counts from the new numbers only",
-        matches: |case| case.was_resynchronized && case.kernel.is_empty() && !case.ours.is_empty(),
+        matches: |case| case.is_passed() && case.flow.is_some_and(|flow| flow.was_resynchronized),
         aftermath: Aftermath::Burns,
     },
     Row {
@@ -413,8 +419,59 @@ pub(super) const ROWS: &[Row] = &[
         name: "acknowledgment of what overshot",
         reason: "N-WIN-3: data a little beyond the window pass and count as sent; Linux lets them pass, and drops their acknowledgment",
         matches: |case| {
-            let is_answer = case.flags() & (SYN | RST | ACK) == ACK && case.acknowledges_sent;
-            is_answer && case.kernel.is_empty() && !case.ours.is_empty()
+            let said = case.step.segment.as_ref().zip(case.step.from);
+            let acknowledges_sent = case
+                .flow
+                .zip(said)
+                .is_some_and(|(flow, (said, from))| flow.has_sent(from.opposite(), said.segment.ack));
+            acknowledges_sent && case.is_passed() && case.is_segment(ACK)
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "after the RST of a simultaneous open",
+        reason: "N-TCP-22: what follows a RST is translated, whichever of the crossing SYNs it was about; Linux has chosen one",
+        matches: |case| {
+            let was_simultaneous = case.flow.is_some_and(|flow| flow.was_simultaneous);
+            was_simultaneous && case.opinion == "CLOSE" && case.is_passed() && case.is_segment(ACK)
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "beyond the window, after a RST",
+        reason: "N-WIN-3: a RST offers no window; Linux takes that of one it believes, and lets more pass after it",
+        matches: |case| {
+            let said = case.step.segment.as_ref().zip(case.step.from);
+            let is_ahead = case
+                .flow
+                .zip(said)
+                .is_some_and(|(flow, (said, from))| flow.is_unacknowledged(from, said.segment.seq));
+            let is_last = case.opinion == "CLOSE" && case.is_segment(ACK);
+            is_ahead && is_last && case.is_dropped(DropReason::Invalid) && case.kernel.len() == 1
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "server calls a port that is published",
+        reason: "N-PORT-7: what is published is given to no client; Linux does so, and then takes the server's new SYN for a \
+                 caller's",
+        matches: |case| {
+            let [kernel, ours] = case.flow.map_or([0; 2], |flow| flow.external);
+            let is_call = case.step.from == Some(Party::Server) && case.is_segment(SYN);
+            let is_over = ["TIME_WAIT", "CLOSE"].contains(&case.opinion);
+            is_call && is_over && kernel != ours && case.is_dropped(DropReason::Unsolicited)
+        },
+        aftermath: Aftermath::Burns,
+    },
+    Row {
+        name: "acknowledgment of another handshake",
+        reason: "N-WIN-3: segments that acknowledge another SYN+ACK than the first pass and do not count, so theirs is unseen; Linux \
+                 may have taken a number from a SYN+ACK that it refused",
+        matches: |case| {
+            let is_answer = case.step.from == Some(Party::Server) && case.is_segment(ACK);
+            let was_renumbered = case.flow.is_some_and(|flow| flow.was_renumbered);
+            let is_dropped = case.is_dropped(DropReason::Invalid) && case.kernel.len() == 1;
+            was_renumbered && is_answer && is_dropped && case.opinion == "SYN_RECV"
         },
         aftermath: Aftermath::Burns,
     },

@@ -14,7 +14,7 @@ use super::{
     compare::{Chosen, are_same_pieces, unify},
     errors,
     flow::Party,
-    packet::RST,
+    packet::{ACK, RST, SYN},
     plan::Side,
     router::{Entry, Passage, Router},
     rows::{Aftermath, Case, Row},
@@ -87,6 +87,9 @@ impl Run<'_> {
         let mut history = VecDeque::new();
         for _ in 0..EPOCH {
             for step in world.next() {
+                let Some(step) = world.addressed(step) else {
+                    continue;
+                };
                 // A conversation may be burnt amid a datagram's pieces; they are sent all the same.
                 let kernel = self.kernel.pass(step.side, &step.packets[0])?;
                 let ours = self.ours.pass(step.side, &step.packets[1])?;
@@ -114,6 +117,12 @@ impl Run<'_> {
                 {
                     world.flows[index].is_irregular = true;
                 }
+                // It begins a conversation of its own, the other way round.
+                let is_call = step.from == Some(Party::Server)
+                    && step.flags() & (SYN | ACK) == SYN
+                    && step
+                        .flow
+                        .is_some_and(|index| world.flows[index].opinion.is_none());
                 let is_reset = step
                     .segment
                     .as_ref()
@@ -138,7 +147,7 @@ impl Run<'_> {
                                 .as_deref()
                                 .is_some_and(|state| !["CLOSE", "TIME_WAIT"].contains(&state))
                         });
-                if aftermath == Aftermath::Burns || is_doubted || is_stopped && is_counted {
+                if aftermath == Aftermath::Burns || is_doubted || is_call || is_stopped && is_counted {
                     if let Some(index) = step.flow {
                         world.burn(index);
                     }
@@ -175,15 +184,10 @@ impl Run<'_> {
             kernel: &outputs[0],
             ours: &outputs[1],
             chosen,
+            flow,
             opinion: flow
                 .and_then(|flow| flow.opinion.as_ref()?.state.as_deref())
                 .unwrap_or_default(),
-            acknowledges_sent: flow
-                .zip(step.from)
-                .zip(step.segment.as_ref())
-                .is_some_and(|((flow, from), said)| flow.has_sent(from.opposite(), said.segment.ack)),
-            was_simultaneous: flow.is_some_and(|flow| flow.was_simultaneous),
-            was_resynchronized: flow.is_some_and(|flow| flow.was_resynchronized),
             reason: ours.reason,
         };
         if step.flow.is_some_and(|index| world.flows[index].is_burnt) {
@@ -241,6 +245,7 @@ impl Run<'_> {
             is_dropped: passage.reason.is_some(),
             is_vague: world.flows[index].is_vague,
             was_resynchronized: world.flows[index].was_resynchronized,
+            was_renumbered: world.flows[index].was_renumbered,
             before: before.as_ref(),
             kernel: kernel.as_ref(),
             ours: ours.as_ref(),
@@ -268,10 +273,8 @@ impl Run<'_> {
             kernel: &[],
             ours: &[],
             chosen: Chosen::default(),
+            flow: None,
             opinion: "",
-            acknowledges_sent: false,
-            was_simultaneous: false,
-            was_resynchronized: false,
             reason: None,
         };
         let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
