@@ -59,7 +59,7 @@ fn nftables_does_as_nftables_does() {
 
 fn compare(
     packets: usize,
-    (rows, partings): (&'static [Row], &'static [StateRow]),
+    (rows, partings): (&'static [&'static [Row]], &'static [StateRow]),
     other: impl FnOnce(u64) -> Option<Box<dyn Router>>,
 ) {
     stay_on_one_cpu();
@@ -90,6 +90,8 @@ fn compare(
     );
     let rows = rows
         .iter()
+        .copied()
+        .flatten()
         .map(|row| (row.name, row.reason))
         .zip(&report.accepted);
     let partings = partings

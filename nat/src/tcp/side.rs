@@ -173,10 +173,9 @@ pub(super) fn position(sender: &Side, receiver: &Side, segment: &Segment) -> Pos
     if allowed & fresh & seen & recent {
         return Position::Inside;
     }
-    match (allowed, fresh, seen) {
-        // Whoever sends what is old repeats what was acknowledged, or begins elsewhere than we think (N-WIN-3: II before III).
-        (true, false, _) | (true, _, true) => Position::Old,
-        (false, true, true) if recent & receiver.has_spoken() => {
+    match (allowed, seen) {
+        (true, true) => Position::Old,
+        (false, true) if fresh & recent & receiver.has_spoken() => {
             match segment.end - sender.max_end < receiver.max_window {
                 true => Position::Overshoot,
                 false => Position::Outside,

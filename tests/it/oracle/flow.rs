@@ -65,6 +65,10 @@ pub(super) struct Flow {
     pub(super) tcp: TcpModel,
     /// Of what each party sent, where it ends and how much of it was acknowledged.
     sent: [Option<[u32; 2]>; 2],
+    /// The number of each party's last SYN.
+    syns: [Option<u32>; 2],
+    /// A party has sent SYNs of different numbers.
+    pub(super) was_renumbered: bool,
     /// What the kernel last thought of it, if it is one of TCP.
     pub(super) opinion: Option<Entry>,
     /// Something of it went no further than to a router, which may have counted it.
@@ -100,6 +104,8 @@ impl Flow {
             received: [None, None],
             tcp: TcpModel::default(),
             sent: [None; 2],
+            syns: [None; 2],
+            was_renumbered: false,
             opinion: None,
             is_vague: false,
             was_simultaneous: false,
@@ -170,6 +176,36 @@ impl Flow {
         self.sent[sender as usize].is_some_and(|[end, _]| end.wrapping_sub(number) < 1 << 20)
     }
 
+    /// Whether a number is beyond all that a party has sent and that was acknowledged.
+    pub(super) fn is_unacknowledged(&self, sender: Party, number: u32) -> bool {
+        self.sent[sender as usize]
+            .is_some_and(|[_, acknowledged]| number.wrapping_sub(acknowledged).wrapping_sub(1) < 1 << 31)
+    }
+
+    /// Whether a packet is what the other party should see of a party's, as our router translates it.
+    pub(super) fn is_translated(&self, from: Party, packet: &[u8]) -> bool {
+        let Some(layout) = Layout::of(packet).filter(|layout| layout.protocol == self.protocol) else {
+            return false;
+        };
+        let (src, dst) = match from {
+            Party::Client => {
+                let port = self.external[1];
+                (
+                    End {
+                        address: self.alias,
+                        port,
+                    },
+                    self.target,
+                )
+            }
+            Party::Server => (self.server, self.client),
+        };
+        let port = |offset| super::compare::word(packet, layout.transport + offset);
+        let is_later_piece = layout.fragment.is_some_and(|(offset, _)| offset != 0);
+        (layout.src, layout.dst) == (src.address, dst.address)
+            && (is_later_piece || (port(0), port(2)) == (Some(src.port), Some(dst.port)))
+    }
+
     /// Notes how far a segment goes.
     fn note_segment(&mut self, from: Party, packet: &[u8]) {
         let Some(layout) = Layout::of(packet).filter(|layout| layout.protocol == 6) else {
@@ -191,6 +227,10 @@ impl Flow {
         let length = packet.len().saturating_sub(at + header) as u32;
         let end = seq.wrapping_add(length + u32::from(flags & 1) + u32::from(flags >> 1 & 1));
         let is_later = |new: u32, old: u32| new.wrapping_sub(old) < 1 << 31;
+        if flags & 2 != 0 {
+            let before = self.syns[from as usize].replace(seq);
+            self.was_renumbered |= before.is_some_and(|number| number != seq);
+        }
         let own = &mut self.sent[from as usize];
         match own {
             // A SYN may come again.

@@ -14,25 +14,30 @@ use super::{
     compare::{Chosen, are_same_pieces, unify},
     errors,
     flow::Party,
-    packet::RST,
+    packet::{ACK, RST, SYN},
     plan::Side,
     router::{Entry, Passage, Router},
     rows::{Aftermath, Case, Row},
-    states::{Parting, StateRow},
+    states::StateRow,
     world::{Step, World},
 };
+
+mod opinions;
 
 /// A comparison of two routers.
 pub(super) struct Run<'a> {
     pub(super) kernel: &'a mut dyn Router,
     pub(super) ours: &'a mut dyn Router,
     /// The differences that are accepted.
-    pub(super) rows: &'static [Row],
+    pub(super) rows: &'static [&'static [Row]],
     pub(super) partings: &'static [StateRow],
     pub(super) seed: u64,
     pub(super) packets: usize,
     pub(super) capture: PathBuf,
 }
+
+/// The last steps in words, and of which conversation each is.
+type History = VecDeque<(Option<usize>, String)>;
 
 /// What was found.
 pub(super) struct Report {
@@ -62,7 +67,7 @@ impl Run<'_> {
         let mut report = Report {
             packets: 0,
             forwarded: 0,
-            accepted: vec![0; self.rows.len()],
+            accepted: vec![0; self.rows.iter().copied().flatten().count()],
             parted: vec![0; self.partings.len()],
             unexplained: BTreeMap::new(),
             entries: 0,
@@ -84,9 +89,12 @@ impl Run<'_> {
     /// Packets between two flushes.
     fn epoch(&mut self, epoch: u64, report: &mut Report, capture: &mut Capture) -> io::Result<()> {
         let mut world = World::new(self.seed.wrapping_mul(0x1_0000_0001).wrapping_add(epoch));
-        let mut history = VecDeque::new();
+        let mut history = History::new();
         for _ in 0..EPOCH {
             for step in world.next() {
+                let Some(step) = world.addressed(step) else {
+                    continue;
+                };
                 // A conversation may be burnt amid a datagram's pieces; they are sent all the same.
                 let kernel = self.kernel.pass(step.side, &step.packets[0])?;
                 let ours = self.ours.pass(step.side, &step.packets[1])?;
@@ -114,6 +122,12 @@ impl Run<'_> {
                 {
                     world.flows[index].is_irregular = true;
                 }
+                // It begins a conversation of its own, the other way round.
+                let is_call = step.from == Some(Party::Server)
+                    && step.flags() & (SYN | ACK) == SYN
+                    && step
+                        .flow
+                        .is_some_and(|index| world.flows[index].opinion.is_none());
                 let is_reset = step
                     .segment
                     .as_ref()
@@ -138,7 +152,7 @@ impl Run<'_> {
                                 .as_deref()
                                 .is_some_and(|state| !["CLOSE", "TIME_WAIT"].contains(&state))
                         });
-                if aftermath == Aftermath::Burns || is_doubted || is_stopped && is_counted {
+                if aftermath == Aftermath::Burns || is_doubted || is_call || is_stopped && is_counted {
                     if let Some(index) = step.flow {
                         world.burn(index);
                     }
@@ -151,7 +165,7 @@ impl Run<'_> {
                 }
             }
         }
-        self.compare_tables(&world, report)
+        self.compare_tables(&world, report, &history)
     }
 
     /// Whether the routers did the same, or differ as they may.
@@ -160,7 +174,7 @@ impl Run<'_> {
         step: &Step,
         [kernel, ours]: [&Passage; 2],
         report: &mut Report,
-        history: &VecDeque<(Option<usize>, String)>,
+        history: &History,
         world: &World,
     ) -> Aftermath {
         let input_is_error = errors::is_error(&step.packets[1]);
@@ -175,23 +189,19 @@ impl Run<'_> {
             kernel: &outputs[0],
             ours: &outputs[1],
             chosen,
+            flow,
             opinion: flow
                 .and_then(|flow| flow.opinion.as_ref()?.state.as_deref())
                 .unwrap_or_default(),
-            acknowledges_sent: flow
-                .zip(step.from)
-                .zip(step.segment.as_ref())
-                .is_some_and(|((flow, from), said)| flow.has_sent(from.opposite(), said.segment.ack)),
-            was_simultaneous: flow.is_some_and(|flow| flow.was_simultaneous),
-            was_resynchronized: flow.is_some_and(|flow| flow.was_resynchronized),
             reason: ours.reason,
         };
         if step.flow.is_some_and(|index| world.flows[index].is_burnt) {
             return Aftermath::Burns;
         }
-        if let Some(index) = self.rows.iter().position(|row| (row.matches)(&case)) {
+        let mut rows = self.rows.iter().copied().flatten().enumerate();
+        if let Some((index, row)) = rows.find(|(_, row)| (row.matches)(&case)) {
             report.accepted[index] += 1;
-            return self.rows[index].aftermath;
+            return row.aftermath;
         }
         let signature = signature(&case);
         let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
@@ -201,165 +211,6 @@ impl Run<'_> {
         finding.count += 1;
         Aftermath::Burns
     }
-
-    /// Whether the routers have the same opinion of a TCP connection, or differ as they may. What one of them will
-    /// do differently later shows here at once.
-    fn judge_states(
-        &mut self,
-        step: &Step,
-        passage: &Passage,
-        report: &mut Report,
-        history: &VecDeque<(Option<usize>, String)>,
-        world: &mut World,
-    ) -> io::Result<Aftermath> {
-        let Some(index) = step
-            .flow
-            .filter(|&index| world.flows[index].protocol == 6 && !world.flows[index].is_burnt)
-        else {
-            return Ok(Aftermath::None);
-        };
-        let flow = &world.flows[index];
-        let mut opinions = [None, None];
-        for (opinion, router) in opinions.iter_mut().zip([&mut *self.kernel, &mut *self.ours]) {
-            *opinion = router
-                .entries(Some(6))?
-                .into_iter()
-                .find(|entry| is_of(entry, flow));
-        }
-        report.entries += 1;
-        let before = std::mem::replace(&mut world.flows[index].opinion, opinions[0].clone());
-        let is_back = |entry: &Entry| entry.is_assured && entry.state.as_deref() == Some("SYN_RECV");
-        world.flows[index].was_resynchronized |= opinions.iter().flatten().any(is_back);
-        let is_crossed = |entry: &Entry| entry.state.as_deref() == Some("SYN_SENT2");
-        world.flows[index].was_simultaneous |= opinions.iter().flatten().any(is_crossed);
-        let [kernel, ours] = &opinions;
-        if kernel == ours {
-            return Ok(Aftermath::None);
-        }
-        let parting = Parting {
-            step: Some(step),
-            is_dropped: passage.reason.is_some(),
-            is_vague: world.flows[index].is_vague,
-            was_resynchronized: world.flows[index].was_resynchronized,
-            before: before.as_ref(),
-            kernel: kernel.as_ref(),
-            ours: ours.as_ref(),
-        };
-        if let Some(row) = self.partings.iter().position(|row| (row.matches)(&parting)) {
-            report.parted[row] += 1;
-            return Ok(Aftermath::Burns);
-        }
-        let words = |entry: Option<&Entry>| entry.map_or_else(|| "-".to_owned(), Entry::opinion);
-        let signature = format!(
-            "state: {} {} after {} {}: kernel {}, we {}",
-            words(before.as_ref()),
-            if step.from == Some(Party::Client) {
-                ">"
-            } else {
-                "<"
-            },
-            step.what,
-            account::flags(&step.packets[1]),
-            words(kernel.as_ref()),
-            words(ours.as_ref())
-        );
-        let case = Case {
-            step,
-            kernel: &[],
-            ours: &[],
-            chosen: Chosen::default(),
-            opinion: "",
-            acknowledges_sent: false,
-            was_simultaneous: false,
-            was_resynchronized: false,
-            reason: None,
-        };
-        let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
-            count: 0,
-            account: account(step, &case, history, world),
-        });
-        finding.count += 1;
-        Ok(Aftermath::Burns)
-    }
-
-    /// Compares what both remember of conversations that have not parted.
-    fn compare_tables(&mut self, world: &World, report: &mut Report) -> io::Result<()> {
-        let mut tables = [self.kernel.entries(None)?, self.ours.entries(None)?];
-        for table in &mut tables {
-            table.retain(|entry| {
-                let mut flows = world.flows.iter().filter(|flow| is_of(entry, flow));
-                flows
-                    .next()
-                    .is_some_and(|flow| !flow.is_burnt && (flow.protocol == 6 || !flow.is_vague))
-                    && flows.next().is_none()
-            });
-            for entry in table.iter_mut() {
-                // The clocks differ, so what depends on two seconds does (N-FLT-6).
-                if entry.protocol == 17 {
-                    (entry.is_assured, entry.timer) = (false, 0);
-                }
-            }
-            table.sort();
-        }
-        let [kernel, ours] = tables;
-        report.entries += kernel.len();
-        for (mine, others, whose) in [(&kernel, &ours, "kernel"), (&ours, &kernel, "ours")] {
-            for entry in mine.iter().filter(|entry| !others.contains(entry)) {
-                let other = others.iter().find(|other| key(other) == key(entry));
-                if other.is_some() && whose == "ours" {
-                    continue;
-                }
-                let parting = match whose {
-                    "kernel" => Parting::of_tables(Some(entry), other),
-                    _ => Parting::of_tables(other, Some(entry)),
-                };
-                if let Some(row) = self.partings.iter().position(|row| (row.matches)(&parting)) {
-                    report.parted[row] += 1;
-                    continue;
-                }
-                let counterpart = other.map_or_else(|| "nothing".to_owned(), Entry::to_string);
-                let signature = format!("table: {whose} {}", difference(entry, other));
-                let finding = report.unexplained.entry(signature).or_insert_with(|| Finding {
-                    count: 0,
-                    account: format!(
-                        "in the table of {whose}: {entry}\nbeside it: {counterpart}\nafter packet {}\n",
-                        report.packets
-                    ),
-                });
-                finding.count += 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn key(entry: &Entry) -> impl PartialEq {
-    (
-        entry.protocol,
-        entry.src,
-        entry.dst,
-        entry.src_port,
-        entry.dst_port,
-    )
-}
-
-fn is_of(entry: &Entry, flow: &super::flow::Flow) -> bool {
-    entry.protocol == flow.protocol
-        && entry.src == flow.client.address
-        && entry.src_port == flow.client.port
-        && entry.dst == flow.server.address
-        && (entry.dst_port == flow.server.port)
-}
-
-fn difference(entry: &Entry, other: Option<&Entry>) -> String {
-    let text = |entry: &Entry| {
-        let state = entry.state.as_deref().unwrap_or("-");
-        format!(
-            "{} {state} replied={} assured={} timer={}",
-            entry.protocol, entry.is_replied, entry.is_assured, entry.timer
-        )
-    };
-    format!("{} / {}", text(entry), other.map_or_else(|| "-".to_owned(), text))
 }
 
 /// What differences of one kind have in common.
@@ -418,12 +269,7 @@ fn line(number: usize, (step, opinion): (&Step, Option<String>), kernel: &Passag
 }
 
 /// All that is needed to understand a difference.
-fn account(
-    step: &Step,
-    case: &Case<'_>,
-    history: &VecDeque<(Option<usize>, String)>,
-    world: &World,
-) -> String {
+fn account(step: &Step, case: &Case<'_>, history: &History, world: &World) -> String {
     let mut text = String::new();
     let is_near = |flow: Option<usize>| match (flow, step.flow) {
         (Some(one), Some(other)) => world.flows[one].meets(&world.flows[other]),

@@ -24,6 +24,8 @@ pub(super) struct Parting<'a> {
     pub(super) is_vague: bool,
     /// Whether it was open and went back to its handshake.
     pub(super) was_resynchronized: bool,
+    /// Whether a party has sent SYNs of different numbers.
+    pub(super) was_renumbered: bool,
     /// What both thought before.
     pub(super) before: Option<&'a Entry>,
     pub(super) kernel: Option<&'a Entry>,
@@ -38,6 +40,7 @@ impl<'a> Parting<'a> {
             is_dropped: false,
             is_vague: false,
             was_resynchronized: false,
+            was_renumbered: false,
             before: None,
             kernel,
             ours,
@@ -82,6 +85,40 @@ pub(super) const PARTINGS: &[StateRow] = &[
             let is_early =
                 are == ["SYN_SENT", "SYN_SENT", "SYN_RECV"] || are == ["SYN_SENT2", "SYN_SENT2", "SYN_RECV"];
             is_early && parting.flags() & (SYN | ACK) == SYN | ACK
+        },
+    },
+    StateRow {
+        name: "SYN after a refused SYN+ACK",
+        reason: "N-INV-1: what was refused says nothing; Linux keeps the number of a SYN+ACK that it has refused, and waits for \
+                 no other",
+        matches: |parting| {
+            let is_crossing = [state(parting.before), parting.ours()] == ["SYN_SENT", "SYN_SENT2"];
+            let is_missed = parting.kernel == parting.before;
+            is_crossing && is_missed && parting.flags() & (SYN | RST | ACK) == SYN
+        },
+    },
+    StateRow {
+        name: "handshake by a lower number",
+        reason: "N-TCP-1: the SYN that was answered counts, whatever number another had; Linux counts from the highest",
+        matches: |parting| {
+            let are = [state(parting.before), parting.ours()];
+            parting.was_renumbered
+                && parting.kernel == parting.before
+                && are == ["SYN_RECV", "ESTABLISHED"]
+                && parting.flags() & (SYN | RST | ACK) == ACK
+        },
+    },
+    StateRow {
+        name: "data below another SYN",
+        reason: "N-TCP-13: data after the SYN that was answered wait for an acknowledgment; Linux counts from the highest SYN",
+        matches: |parting| {
+            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else {
+                return false;
+            };
+            parting.was_renumbered
+                && (kernel.state == ours.state && kernel.timer > ours.timer)
+                && ours.timer == UNACKNOWLEDGED_TIMER
+                && parting.flags() & (SYN | RST | ACK) == ACK
         },
     },
     StateRow {
@@ -184,7 +221,8 @@ pub(super) const PARTINGS: &[StateRow] = &[
         name: "RST behind what overshot",
         reason: "N-TCP-20: one at the end of a train is believed, even if the train was too long for the window; Linux forgets the train",
         matches: |parting| {
-            let is_kept = state(parting.before) == parting.kernel() && parting.kernel() == "ESTABLISHED";
+            let is_open = ["SYN_RECV", "ESTABLISHED"].contains(&parting.kernel());
+            let is_kept = is_open && state(parting.before) == parting.kernel();
             is_kept && parting.ours() == "CLOSE" && parting.flags() & RST != 0
         },
     },
@@ -229,6 +267,9 @@ pub(super) const PARTINGS: &[StateRow] = &[
         },
     },
 ];
+
+/// The rank of the timer while data are not acknowledged.
+const UNACKNOWLEDGED_TIMER: u32 = 9;
 
 /// The rank of the timer that a RST leaves.
 const RESET_TIMER: u32 = 1;

@@ -78,6 +78,29 @@ impl World {
         }
     }
 
+    /// The step as one of the conversation that it reaches: where its own has not begun or is over, another client may have
+    /// the port. `None` if each router would take it for another's.
+    pub(super) fn addressed(&self, mut step: Step) -> Option<Step> {
+        let (Some(index), Some(Party::Server)) = (step.flow, step.from) else {
+            return Some(step);
+        };
+        let flow = &self.flows[index];
+        if flow.protocol != 6 || flow.opinion.is_some() {
+            return Some(step);
+        }
+        let owners = [0, 1].map(|router| {
+            self.flows.iter().position(|other| {
+                let is_known = other.protocol == 6 && other.opinion.is_some();
+                is_known
+                    && (other.target, other.alias) == (flow.target, flow.alias)
+                    && other.external[router] == flow.external[router]
+            })
+        });
+        let [owner, other] = owners;
+        step.flow = owner.or(step.flow);
+        (owner == other).then_some(step)
+    }
+
     /// Notes what became of a step for which both routers did the same.
     pub(super) fn learn(&mut self, step: &Step, outputs: [&[(Side, Vec<u8>)]; 2], are_same: bool) {
         let (Some(index), Some(from)) = (step.flow, step.from) else {
