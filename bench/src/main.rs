@@ -9,6 +9,7 @@ mod compare;
 mod cpu;
 mod daemon;
 mod flows;
+mod fuzz;
 mod outbound;
 mod packet;
 mod plot;
@@ -36,6 +37,8 @@ enum Command {
     C2c(c2c::Options),
     /// Many idle flows to the outside: rate kept beside them, memory of the daemon.
     Flows(flows::Options),
+    /// The NAT engine on damaged and hostile packets: nothing panics, leaks or is wrong.
+    Fuzz(fuzz::Options),
     /// From a container to the outside: our relay beside slirp4netns, pasta and the kernel's masquerade.
     Outbound(outbound::Options),
     /// Packet sockets on a veth: a frame per call, several per call, and a ring in memory.
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::C2c(options) => c2c::run(&options),
         Command::Flows(options) => flows::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Outbound(options) => outbound::run(&options),
         Command::Packet(options) => packet::run(&options),
         Command::Ports(options) => ports::run(&options),

@@ -262,6 +262,12 @@ impl External {
         }
     }
 
+    /// Whether a port was given to an endpoint before it was kept for others.
+    pub(crate) fn is_reserved(&self, lease: &PortLease) -> bool {
+        let reserved = self.reserved.bits(lease.inside.protocol);
+        reserved.is_some_and(|set| set.contains(lease.port))
+    }
+
     /// Gives them back.
     pub(crate) fn release(&mut self, protocol: IpProtocol, ports: RangeInclusive<u16>) {
         for port in ports {

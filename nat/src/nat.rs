@@ -174,11 +174,7 @@ impl Nat {
         let ticks = self.clock.advance(now);
         self.fragments.handle_timeout(now);
         self.count_lost();
-        let mut budget = EXPIRY_BUDGET;
-        while let Some(id) = self.table.poll_expired(ticks, &mut budget) {
-            self.counters.expired += 1;
-            self.remove_conn(id);
-        }
+        self.expire(ticks);
         self.thin_out();
     }
 
@@ -252,6 +248,15 @@ impl Nat {
             remaining: now.until(conn.deadline),
             traffic: conn.traffic,
             mapping: publication.map(|publication| publication.mapping.id),
+        }
+    }
+
+    /// Removes connections that are over; bounded work.
+    fn expire(&mut self, now: Ticks) {
+        let mut budget = EXPIRY_BUDGET;
+        while let Some(id) = self.table.poll_expired(now, &mut budget) {
+            self.counters.expired += 1;
+            self.remove_conn(id);
         }
     }
 

@@ -244,6 +244,14 @@ impl Nat {
             PortChoice::FullyRandom => None,
             PortChoice::Preserve | PortChoice::Random => self.external.of_inside(&inside),
         };
+        let held = match held {
+            // What is over and not swept yet keeps no port that is somebody else's now (N-TMO-3).
+            Some(number) if self.external.is_reserved(self.external.lease(number)) => {
+                self.expire(arrival.ticks);
+                self.external.of_inside(&inside)
+            }
+            held => held,
+        };
         if let Some(number) = held {
             let lease = self.external.lease(number);
             if self.config.mapping == Mapping::EndpointIndependent

@@ -77,9 +77,16 @@ impl Nat {
         error: &IcmpError,
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        match self.stateless_way(arrival)? {
-            Some(way) if !error.is_redirect => self.send_stateless(arrival, way, out),
-            _ => Err(DropReason::IcmpUnrelated),
+        let way = self
+            .stateless_way(arrival)?
+            .filter(|_| !error.is_redirect)
+            .ok_or(DropReason::IcmpUnrelated)?;
+        // An error goes to who sent the quoted packet (N-ICE-4), and one that leaves quotes a packet that came in: the address inside
+        // of any other would not be translated.
+        let came_in = || !way.egress.is_outside() || way.pair.outward(error.quoted.dst).is_some();
+        match error.quoted.src == arrival.packet.dst && came_in() {
+            true => self.send_stateless(arrival, way, out),
+            false => Err(DropReason::IcmpUnrelated),
         }
     }
 }

@@ -46,10 +46,11 @@ impl Nat {
             return Ok(Some(own));
         }
         let of_zone = self.network(zone).map_or(0, |inside| inside.count);
-        let (scope, held) = if self.table.len() >= limits.connections {
-            (None, self.table.len())
-        } else if of_zone >= limits.per_zone {
+        // A zone that is full makes room in itself, also in a full table, where that is room enough.
+        let (scope, held) = if of_zone >= limits.per_zone {
             (Some(zone), of_zone)
+        } else if self.table.len() >= limits.connections {
+            (None, self.table.len())
         } else {
             return Ok(None);
         };

@@ -9,6 +9,9 @@ mod fairness;
 mod filtering;
 mod forwarding;
 mod fragments;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
+mod fuzzed;
 mod golden;
 mod invalid;
 mod mapping;
