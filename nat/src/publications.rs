@@ -133,6 +133,14 @@ impl Publications {
         found.map(|index| index as u32)
     }
 
+    /// The mappings that lead to a host, those that were withdrawn included.
+    pub(crate) fn leading_into(&self, zone: crate::Zone, target: std::net::IpAddr) -> Vec<u32> {
+        let leads = |at: &Publication| at.mapping.zone == zone && at.mapping.target == target;
+        let numbered = (0..).zip(&self.all);
+        let leading = numbered.filter(|(_, at)| at.as_ref().is_some_and(leads));
+        leading.map(|(number, _)| number).collect()
+    }
+
     pub(crate) fn number(&self, id: MappingId) -> Option<u32> {
         self.by_id.get(&id).copied()
     }

@@ -52,6 +52,10 @@ pub(super) struct Shortcut {
     names: Vec<NetworkId>,
     /// For those who watch connections.
     heard: Heard,
+    /// Events that were lost, when that was last looked at.
+    lost: u64,
+    /// The time that the caller said last.
+    now: Instant,
 }
 
 /// One published port.
@@ -98,6 +102,8 @@ impl Shortcut {
             touched: Vec::new(),
             names: Vec::new(),
             heard: Heard::default(),
+            lost: 0,
+            now,
         }
     }
 
@@ -142,14 +148,24 @@ impl Shortcut {
         (slot, address): (usize, IpAddr),
         networks: &mut [Option<Network>],
     ) {
-        self.nat.flush_host(now, zone_of(slot), address);
-        let gone = self
+        let ids: Vec<_> = self
             .entries
-            .extract_if(|_, entry| entry.slot == slot && entry.target == address);
-        for (id, _) in gone {
-            self.nat.unpublish(now, id);
+            .iter_mut()
+            .filter(|(_, entry)| entry.slot == slot && entry.target == address)
+            .map(|(&id, entry)| {
+                entry.is_withdrawn = true;
+                id
+            })
+            .collect();
+        for id in &ids {
+            self.nat.unpublish(now, *id);
         }
+        // Also what goes on by mappings that were taken back.
+        self.nat.flush_host(now, zone_of(slot), address);
         self.settle(networks);
+        for id in ids {
+            self.entries.remove(&id);
+        }
     }
 
     /// Has a mapping's ports lead to its container from inside, too.
@@ -228,11 +244,21 @@ impl Shortcut {
             .retain(|_, entry| !entry.is_withdrawn || entry.active > 0);
     }
 
-    /// Makes some of the container's ports of a mapping one of their own.
-    pub(super) fn split(&mut self, mapping: MappingId, ports: &RangeInclusive<u16>, apart: MappingId) {
+    /// Makes some of the container's ports of a mapping one of their own, as its relay has done.
+    pub(super) fn split(
+        &mut self,
+        mapping: MappingId,
+        (ports, apart): (&RangeInclusive<u16>, MappingId),
+        networks: &mut [Option<Network>],
+    ) {
         for entry in self.entries.values_mut() {
-            if entry.mapping == mapping && ports.contains(&entry.container_port) {
-                entry.mapping = apart;
+            if entry.mapping != mapping || !ports.contains(&entry.container_port) {
+                continue;
+            }
+            entry.mapping = apart;
+            let network = networks.get_mut(entry.slot).and_then(Option::as_mut);
+            if let Some(relay) = network.and_then(Network::relay_mut) {
+                relay.move_counts(mapping, apart, entry.active);
             }
         }
     }
@@ -254,6 +280,7 @@ impl Shortcut {
         leaving: Leaving,
         networks: &mut [Option<Network>],
     ) -> Taken {
+        self.now = now;
         let begin = read.len().saturating_sub(leaving.len);
         let (frame, offload) = (&mut read[begin..], leaving.offload);
         let zone = zone_of(slot);
@@ -280,6 +307,7 @@ impl Shortcut {
     }
 
     pub(super) fn handle_timeout(&mut self, now: Instant, networks: &mut [Option<Network>]) {
+        self.now = now;
         self.nat.handle_timeout(now);
         self.settle(networks);
     }
@@ -310,6 +338,14 @@ impl Shortcut {
         (hop, networks): (Hop, &mut [Option<Network>]),
     ) -> Option<()> {
         let (key, id) = self.beginning(packet)?;
+        // Names are asked for there, whatever is published.
+        if hop == Hop::Gateway && key.ports.is_some_and(|ports| NAME_PORTS.contains(&ports.dst)) {
+            return None;
+        }
+        let is_new_address = hop == Hop::Beyond && !self.addresses.contains(&key.dst);
+        if is_new_address && self.addresses.len() >= MOST_ADDRESSES {
+            return None;
+        }
         let entry = self.entries.get(&id)?;
         let relay = networks.get_mut(slot)?.as_mut()?.relay_mut()?;
         if relay.knows(now, port.0, packet) || (hop == Hop::Beyond && !relay.is_hosts(now, key.dst)) {
@@ -319,9 +355,8 @@ impl Shortcut {
         if !target.admits(now, entry.mapping, key.src) {
             return None;
         }
-        if hop == Hop::Beyond && !self.addresses.contains(&key.dst) {
-            // A host has few addresses; those that it had once are no matter, because they are asked for each time.
-            self.addresses.truncate(MOST_ADDRESSES - 1);
+        if is_new_address {
+            // Those that the host had once are no matter, because they are asked for each time.
             self.addresses.push(key.dst);
             let addresses = self.addresses.clone();
             self.nat.set_outside(
@@ -367,19 +402,49 @@ impl Shortcut {
             let Some(entry) = view.mapping.and_then(|id| self.entries.get_mut(&id)) else {
                 continue;
             };
-            let network = networks.get_mut(entry.slot).and_then(Option::as_mut);
-            let relay = network.and_then(Network::relay_mut);
             match event {
-                Event::New(_) => {
-                    entry.active += 1;
-                    relay.into_iter().for_each(|relay| relay.count_in(entry.mapping));
-                }
-                Event::Destroyed(_) => {
-                    entry.active = entry.active.saturating_sub(1);
-                    relay.into_iter().for_each(|relay| relay.count_out(entry.mapping));
-                }
+                Event::New(_) => entry.count(entry.active + 1, networks),
+                Event::Destroyed(_) => entry.count(entry.active.saturating_sub(1), networks),
                 Event::Updated(_) => {}
             }
+            if entry.is_withdrawn && entry.active == 0 {
+                view.mapping.and_then(|id| self.entries.remove(&id));
+            }
+        }
+        let lost = self.nat.counters().events_lost;
+        if lost != self.lost {
+            self.lost = lost;
+            self.recount(networks);
+        }
+    }
+
+    /// Counts anew, where so much happened at once that not all of it was told.
+    fn recount(&mut self, networks: &mut [Option<Network>]) {
+        let mut counts: HashMap<vswitch_nat::MappingId, u32> = HashMap::new();
+        for view in self.nat.connections(self.now) {
+            if let Some(id) = view.mapping {
+                *counts.entry(id).or_default() += 1;
+            }
+        }
+        for (id, entry) in &mut self.entries {
+            entry.count(counts.get(id).copied().unwrap_or(0), networks);
+        }
+    }
+}
+
+impl Entry {
+    /// Has that many connections from now on, and tells the mapping's relay.
+    fn count(&mut self, active: u32, networks: &mut [Option<Network>]) {
+        let before = std::mem::replace(&mut self.active, active);
+        let network = networks.get_mut(self.slot).and_then(Option::as_mut);
+        let Some(relay) = network.and_then(Network::relay_mut) else {
+            return;
+        };
+        for _ in before..active {
+            relay.count_in(self.mapping);
+        }
+        for _ in active..before {
+            relay.count_out(self.mapping);
         }
     }
 }
@@ -466,5 +531,7 @@ fn is_syn(packet: &[u8]) -> bool {
 const ETHERNET: i16 = EthernetHeader::LEN as i16;
 /// As many as one network's flows (DESIGN §9).
 const MOST_CONNECTIONS: usize = 65_536;
-/// Addresses of the host that are remembered.
+/// DNS, and DNS over TLS: at the gateway the relay has these.
+const NAME_PORTS: [u16; 2] = [53, 853];
+/// Addresses of the host that are remembered; with a whole prefix of them, the others go through the relay.
 const MOST_ADDRESSES: usize = 64;

@@ -150,13 +150,25 @@ impl Nat {
         self.external.release(protocol, ports);
     }
 
-    /// Removes the connections of an inside address; how many.
+    /// Removes the connections of an inside address, and those of others that lead to it by published ports, taken back ones
+    /// included; how many.
     pub fn flush_host(&mut self, now: Instant, zone: Zone, host: IpAddr) -> usize {
         self.clock.advance(now);
-        match self.hosts.find(zone, host.into()) {
+        let mut count = match self.hosts.find(zone, host.into()) {
             Some(number) => self.flush_number(number),
             None => 0,
+        };
+        for number in self.publications.leading_into(zone, host) {
+            while let Some(first) = self
+                .publications
+                .get(number)
+                .and_then(|publication| self.table.first(&publication.connections))
+            {
+                self.remove_conn(first);
+                count += 1;
+            }
         }
+        count
     }
 
     /// Removes the connection that has this tuple in one of its directions.

@@ -27,4 +27,9 @@ impl Relay {
     pub fn count_out(&mut self, id: MappingId) {
         self.published.count_out(id);
     }
+
+    /// Counts connections of a mapping for another from now on, into which it was split.
+    pub fn move_counts(&mut self, from: MappingId, to: MappingId, count: u32) {
+        self.published.move_counts(from, to, count);
+    }
 }

@@ -358,12 +358,22 @@ impl Published {
     /// It ends. The mapping may have gone before.
     pub(super) fn count_out(&mut self, id: MappingId) {
         if let Some(mapping) = self.mappings.get_mut(&id) {
-            mapping.active -= 1;
+            mapping.active = mapping.active.saturating_sub(1);
         } else if let Some(left) = self.left.get_mut(&id) {
             *left -= 1;
             if *left == 0 {
                 self.left.remove(&id);
             }
+        }
+    }
+
+    /// Has some of a mapping's connections be another's.
+    pub(super) fn move_counts(&mut self, from: MappingId, to: MappingId, count: u32) {
+        if let Some(mapping) = self.mappings.get_mut(&from) {
+            mapping.active = mapping.active.saturating_sub(count);
+        }
+        if let Some(mapping) = self.mappings.get_mut(&to) {
+            mapping.active += count;
         }
     }
 

@@ -121,7 +121,8 @@ impl Reactor {
                 let split = |relay: &mut Relay| relay.split(mapping, ports, apart);
                 let divided = self.change_mapping(network, mapping, split);
                 if divided.is_ok() {
-                    self.shortcut.split(mapping, &of_uplink.0, of_uplink.1);
+                    self.shortcut
+                        .split(mapping, (&of_uplink.0, of_uplink.1), &mut self.networks);
                     if let Some(uplink) = &mut self.uplink {
                         uplink.split(now, mapping, of_uplink);
                     }
