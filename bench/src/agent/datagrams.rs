@@ -1,6 +1,7 @@
 //! Datagrams one way, as fast as they go.
 
 use std::{
+    io::ErrorKind,
     net::{SocketAddr, UdpSocket},
     time::{Duration, Instant},
 };
@@ -58,12 +59,19 @@ pub(super) fn source(sink: SocketAddr, size: usize, length: Duration) -> Result<
     socket.set_read_timeout(Some(Duration::from_millis(100)))?;
     let mut answer = [0; STOP_LEN];
     for _ in 0..50 {
-        socket.send(&[0; STOP_LEN]).context("send the last datagram")?;
-        if socket.recv(&mut answer).is_ok() {
-            return Ok(Offered {
-                bytes,
-                retransmits: 0,
-            });
+        let answered = socket.send(&[0; STOP_LEN]).and_then(|_| socket.recv(&mut answer));
+        match answered {
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            // The sink has ended, and its answer is lost or late.
+            Err(error) if error.kind() != ErrorKind::ConnectionRefused => {
+                return Err(error).context("send the last datagram");
+            }
+            Ok(_) | Err(_) => {
+                return Ok(Offered {
+                    bytes,
+                    retransmits: 0,
+                });
+            }
         }
     }
     bail!("the sink does not answer")
