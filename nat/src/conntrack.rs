@@ -12,13 +12,13 @@ mod wheel;
 
 use std::hash::{BuildHasher, Hash, Hasher};
 
-use foldhash::fast::FixedState;
 use hashbrown::HashTable;
 
 pub(crate) use links::{Chain, List};
 
 use crate::{
-    Address, Direction, TcpState, Timer, Traffic, Tuple, sctp::SctpTrack, tcp::TcpTrack, time::Ticks,
+    Address, Direction, TcpState, Timer, Traffic, Tuple, keyed::Keyed, sctp::SctpTrack, tcp::TcpTrack,
+    time::Ticks,
 };
 use links::Links;
 use wheel::Wheel;
@@ -134,7 +134,7 @@ pub(crate) struct Table {
     wheel: Wheel,
     /// Twice the entry's number, plus the direction.
     index: HashTable<u32>,
-    hasher: FixedState,
+    hasher: Keyed,
     free: List,
     len: usize,
 }
@@ -148,7 +148,7 @@ impl Table {
             links: Links::with_capacity(capacity),
             wheel: Wheel::new(),
             index: HashTable::with_capacity(2 * capacity),
-            hasher: FixedState::with_seed(seed),
+            hasher: Keyed::new(seed),
             free: List::EMPTY,
             len: 0,
         }

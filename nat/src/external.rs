@@ -7,11 +7,10 @@
 
 use std::{collections::VecDeque, hash::BuildHasher, ops::RangeInclusive};
 
-use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashTable};
 use vswitch_wire::IpProtocol;
 
-use crate::{Address, Mapping, PortChoice, Zone, random::Random, time::Ticks};
+use crate::{Address, Mapping, PortChoice, Zone, keyed::Keyed, random::Random, time::Ticks};
 
 /// An endpoint as a network has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -42,13 +41,13 @@ pub(crate) struct External {
     free: Vec<u32>,
     by_inside: HashTable<u32>,
     by_outside: HashTable<u32>,
-    hasher: FixedState,
-    pools: HashMap<(Address, u8), PortSet, FixedState>,
+    hasher: Keyed,
+    pools: HashMap<(Address, u8), PortSet, Keyed>,
     /// Leases of each external address.
-    loads: HashMap<Address, u32, FixedState>,
+    loads: HashMap<Address, u32, foldhash::fast::FixedState>,
     reserved: Reserved,
     /// Ports that were given back and are kept from others for a while (N-PORT-8), with who had them and until when.
-    quarantine: HashMap<Endpoint, (Endpoint, Ticks), FixedState>,
+    quarantine: HashMap<Endpoint, (Endpoint, Ticks), Keyed>,
     /// When to look whether that is over; a port that was had again meanwhile comes more than once.
     quarantine_ends: VecDeque<(Ticks, Endpoint)>,
     random: Random,
@@ -64,11 +63,11 @@ impl External {
             free: Vec::new(),
             by_inside: HashTable::new(),
             by_outside: HashTable::new(),
-            hasher: FixedState::with_seed(seed),
-            pools: HashMap::with_hasher(FixedState::with_seed(seed)),
+            hasher: Keyed::new(seed),
+            pools: HashMap::with_hasher(Keyed::new(seed)),
             loads: HashMap::default(),
             reserved: Reserved::default(),
-            quarantine: HashMap::with_hasher(FixedState::with_seed(seed)),
+            quarantine: HashMap::with_hasher(Keyed::new(seed)),
             quarantine_ends: VecDeque::new(),
             random: Random::new(seed),
             mapping,
@@ -395,8 +394,8 @@ impl PortSet {
 /// Ports that are others', each as often as it was reserved.
 #[derive(Debug, Default)]
 struct Reserved {
-    counts: HashMap<(u8, u16), u32, FixedState>,
-    sets: HashMap<u8, PortSet, FixedState>,
+    counts: HashMap<(u8, u16), u32, foldhash::fast::FixedState>,
+    sets: HashMap<u8, PortSet, foldhash::fast::FixedState>,
 }
 
 impl Reserved {

@@ -18,11 +18,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use foldhash::quality::FixedState;
 use hashbrown::{HashMap, HashTable};
 use vswitch_wire::{IpVersion, reassembly::Fit};
 
-use crate::{Address, DropReason, Timeouts, Zone, packet::Packet};
+use crate::{Address, DropReason, Timeouts, Zone, keyed::Keyed, packet::Packet};
 
 use arrival::{Arrival, Key};
 use queue::{By, Queue};
@@ -67,9 +66,9 @@ pub(crate) struct Fragments {
     free: Vec<u32>,
     /// The slot of each datagram. Keys are chosen by strangers; the hash is keyed (foldhash).
     index: HashTable<u32>,
-    hasher: FixedState,
-    sources: HashMap<(Zone, Address), Share, FixedState>,
-    zones: HashMap<Zone, Share, FixedState>,
+    hasher: Keyed,
+    sources: HashMap<(Zone, Address), Share, Keyed>,
+    zones: HashMap<Zone, Share, Keyed>,
     /// Of IPv4 and of IPv6.
     ages: [Queue; 2],
     bytes: usize,
@@ -105,9 +104,9 @@ impl Fragments {
             slots: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
-            hasher: FixedState::with_seed(seed),
-            sources: HashMap::with_hasher(FixedState::with_seed(seed)),
-            zones: HashMap::with_hasher(FixedState::with_seed(seed)),
+            hasher: Keyed::new(seed),
+            sources: HashMap::with_hasher(Keyed::new(seed)),
+            zones: HashMap::with_hasher(Keyed::new(seed)),
             ages: [Queue::default(); 2],
             bytes: 0,
             spare: Vec::with_capacity(SPARE_MAX),

@@ -2,10 +2,9 @@
 
 use std::hash::BuildHasher;
 
-use foldhash::quality::FixedState;
 use hashbrown::HashTable;
 
-use crate::{Address, Zone, conntrack::List, time::Ticks};
+use crate::{Address, Zone, conntrack::List, keyed::Keyed, time::Ticks};
 
 /// An inside host that has connections.
 #[derive(Debug, Clone)]
@@ -33,7 +32,7 @@ pub(crate) struct Hosts {
     hosts: Vec<Host>,
     free: Vec<u32>,
     index: HashTable<u32>,
-    hasher: FixedState,
+    hasher: Keyed,
     /// How many each zone has, by its number.
     of_zones: Vec<u32>,
     /// Where [`Hosts::most_unassured`] goes on.
@@ -48,7 +47,7 @@ impl Hosts {
             hosts: Vec::new(),
             free: Vec::new(),
             index: HashTable::new(),
-            hasher: FixedState::with_seed(seed),
+            hasher: Keyed::new(seed),
             of_zones: Vec::new(),
             cursor: 0,
             busiest: 0,

@@ -13,6 +13,7 @@ mod forward;
 mod fragments;
 mod hosts;
 mod icmp_error;
+mod keyed;
 mod listing;
 mod nat;
 mod network;

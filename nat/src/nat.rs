@@ -51,7 +51,7 @@ pub struct Nat {
     identifications: Identifications,
     random: Random,
     /// Connections of a lease to a remote address, where a filter asks for that.
-    contacts: hashbrown::HashMap<(u32, Address), u32, foldhash::quality::FixedState>,
+    contacts: hashbrown::HashMap<(u32, Address), u32, crate::keyed::Keyed>,
     /// Until when connections of TCP may begin in their middle (N-TCP-9).
     pick_up_until: Option<Instant>,
     /// Where the search for connections to give up goes on.
@@ -105,7 +105,7 @@ impl Nat {
             fragments: Fragments::new(config.fragments, key()),
             errors: ErrorLimits::new(key()),
             identifications: Identifications::new(key()),
-            contacts: hashbrown::HashMap::with_hasher(foldhash::quality::FixedState::with_seed(key())),
+            contacts: hashbrown::HashMap::with_hasher(crate::keyed::Keyed::new(key())),
             random: Random::new(key()),
             pick_up_until: None,
             sweep: 0,

@@ -5,14 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use foldhash::quality::FixedState;
 use vswitch_wire::{
     ICMPV4_ERROR_MAX_LEN, ICMPV6_ERROR_MAX_LEN, Icmpv4Error, Icmpv6Error, IpProtocol, IpVersion, Ipv4Header,
     Ipv4Packet, Ipv6Header, Ipv6Packet, Offload, checksum, may_report_v4, may_report_v6,
 };
 use zerocopy::IntoBytes;
 
-use crate::{Address, Zone, packet::Packet};
+use crate::{Address, Zone, keyed::Keyed, packet::Packet};
 
 use super::{quote, scope};
 
@@ -51,7 +50,7 @@ pub(crate) enum Report {
 #[derive(Debug)]
 pub(crate) struct ErrorLimits {
     hosts: Box<[Host]>,
-    hasher: FixedState,
+    hasher: Keyed,
     /// Of all hosts, by class.
     all: [Bucket; Class::COUNT],
     /// Errors made, of which identifications are made.
@@ -63,7 +62,7 @@ impl ErrorLimits {
     pub(crate) fn new(seed: u64) -> Self {
         Self {
             hosts: vec![Host::default(); HOSTS].into_boxed_slice(),
-            hasher: FixedState::with_seed(seed),
+            hasher: Keyed::new(seed),
             all: [Bucket::default(); Class::COUNT],
             made: 0,
         }
