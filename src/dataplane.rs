@@ -4,14 +4,15 @@
 //! it; nothing here touches a table of the packet path.
 
 mod connections;
+mod listing;
+mod spec;
 
 use std::{
     collections::HashMap,
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -19,125 +20,28 @@ use tokio::sync::{
     mpsc::{self, UnboundedReceiver},
     oneshot,
 };
-use vswitch_nat::Egress;
 use vswitch_proxy::{
-    config::{Descriptors, Policy, Source},
-    listing::FlowView,
+    config::Descriptors,
     publish::{Connections, Listener, MappingId, MappingSpec, MappingView, PublishedPorts, Routing},
 };
-use vswitch_wire::MacAddr;
 
 use crate::{
     io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
-    uplink::{DeviceUplink, Standing},
+    uplink::DeviceUplink,
     worker::{Command, Reply, Shared as WorkersShared, Worker},
 };
 
 pub use self::connections::{
-    ConnEvent, ConnEvents, ConnFilter, ConnPage, ConnRow, EndsFilter, Family, Place, Status,
+    ConnEvent, ConnEvents, ConnFilter, ConnPage, ConnRow, EndsFilter, Family, Place, Status, TableKind,
     TranslatedNetwork, TranslatedPort, TranslationView, has_ports,
 };
-pub(crate) use self::connections::{Visit, Watcher};
+pub(crate) use self::connections::{TablePlace, Visit, Watcher};
+pub use self::{
+    listing::{FdbKind, FdbRow, FlowRow, PortRow, UplinkView},
+    spec::{EndpointSpec, External, Forwarding, NetworkSpec, Uplink, Way},
+};
 pub use crate::worker::PollMode;
-
-/// What the data plane must know of a network.
-#[derive(Debug, Clone)]
-pub struct NetworkSpec {
-    /// The network's id.
-    pub id: NetworkId,
-    /// The network's name, for listings.
-    pub name: String,
-    /// The gateway's own Ethernet address.
-    pub gateway_mac: MacAddr,
-    /// The gateway's addresses with their prefix lengths, IPv4 and IPv6.
-    pub gateways: Vec<IpNet>,
-    /// Largest IP packet in bytes.
-    pub mtu: u16,
-    /// Whether containers of this network may talk to each other (`icc`).
-    pub inter_container: bool,
-    /// How the network reaches outside; `None` for an internal one, where everything beyond the network is
-    /// administratively prohibited.
-    pub uplink: Option<Uplink>,
-}
-
-/// How a network reaches outside.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Uplink {
-    /// Where containers may go.
-    pub policy: Policy,
-    /// How host sockets are bound.
-    pub source: Source,
-    /// By what packets leave.
-    pub way: Way,
-}
-
-/// By what packets leave a network.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Way {
-    /// By the device of the worker's uplink. Host sockets remain for the gateway's own services and for clients of
-    /// published ports who come by the host.
-    Device {
-        /// How IPv4 packets are translated.
-        v4: Egress,
-        /// How IPv6 packets are translated.
-        v6: Egress,
-    },
-    /// By host sockets.
-    #[default]
-    Sockets,
-}
-
-/// Ports of the uplink's addresses that lead to a published container.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Forwarding {
-    /// On which of the uplink's addresses: all of both versions, all of one, or one.
-    pub external: External,
-    /// The ports there.
-    pub ports: RangeInclusive<u16>,
-    /// The container's for the first of them; the others follow.
-    pub container_port: u16,
-}
-
-/// Addresses of an uplink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum External {
-    /// All of both versions.
-    All,
-    /// All of IPv4.
-    AllV4,
-    /// All of IPv6.
-    AllV6,
-    /// This one.
-    One(IpAddr),
-}
-
-impl External {
-    /// Whether any of them is of that version; which of them, if not all.
-    pub(crate) fn of_version(self, target: IpAddr) -> Option<Option<IpAddr>> {
-        match self {
-            Self::All => Some(None),
-            Self::AllV4 => target.is_ipv4().then_some(None),
-            Self::AllV6 => target.is_ipv6().then_some(None),
-            Self::One(address) => (address.is_ipv4() == target.is_ipv4()).then_some(Some(address)),
-        }
-    }
-}
-
-/// What the data plane must know of an endpoint.
-#[derive(Debug, Clone)]
-pub struct EndpointSpec {
-    /// The endpoint's id.
-    pub id: EndpointId,
-    /// The network that it belongs to.
-    pub network: NetworkId,
-    /// How listings call the port, for example `web` or `web/eth1`.
-    pub label: String,
-    /// The one source MAC that the container may use.
-    pub mac: MacAddr,
-    /// The addresses that the container may use as source.
-    pub addresses: Vec<IpAddr>,
-}
 
 /// Why the data plane refused a command.
 #[derive(Debug, thiserror::Error)]
@@ -184,91 +88,6 @@ pub enum DataPlaneError {
 pub enum DataPlaneEvent {
     /// The endpoint's device is gone; the container has died or removed it.
     DeviceLost(EndpointId),
-}
-
-/// One row of a forwarding database.
-#[derive(Debug, Clone)]
-pub struct FdbRow {
-    /// The network whose switch holds the entry.
-    pub network: NetworkId,
-    /// The station's address.
-    pub mac: MacAddr,
-    /// Its VLAN, when the network filters VLANs.
-    pub vlan: Option<u16>,
-    /// Number of the switch port.
-    pub port: u32,
-    /// The port's label.
-    pub label: String,
-    /// Time since the station last sent; zero for entries that do not age.
-    pub age: Duration,
-    /// How the entry came to be.
-    pub kind: FdbKind,
-}
-
-/// How a forwarding entry came to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FdbKind {
-    /// Learnt from a source address; ages.
-    Dynamic,
-    /// The switch's own address; frames to it go to the gateway.
-    Local,
-    /// Installed at attach; neither ages nor moves.
-    Static,
-}
-
-/// One switch port with its counters.
-#[derive(Debug, Clone)]
-pub struct PortRow {
-    /// The network whose switch has the port.
-    pub network: NetworkId,
-    /// The port's number.
-    pub port: u32,
-    /// The port's label; `gateway` for the gateway port.
-    pub label: String,
-    /// The endpoint behind the port; `None` for the gateway.
-    pub endpoint: Option<EndpointId>,
-    /// `forwarding`, `down` or `disabled (…)`.
-    pub state: String,
-    /// Largest IP packet in bytes.
-    pub mtu: u16,
-    /// Frames and bytes that entered the switch here (the container sent them).
-    pub rx_frames: u64,
-    /// See `rx_frames`.
-    pub rx_bytes: u64,
-    /// Frames and bytes that left the switch here.
-    pub tx_frames: u64,
-    /// See `tx_frames`.
-    pub tx_bytes: u64,
-    /// Other named counters (flooded, learnt, moved, limit hits), only those above zero.
-    pub other: Vec<(&'static str, u64)>,
-    /// Drops by reason, only those above zero.
-    pub drops: Vec<(&'static str, u64)>,
-}
-
-/// One flow of a container that ends in a host socket.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FlowRow {
-    /// The network that the container is on.
-    pub network: NetworkId,
-    /// The container's endpoint; `None` when it has just been removed.
-    pub endpoint: Option<EndpointId>,
-    /// What the flow looks like.
-    pub view: FlowView,
-}
-
-/// The device uplink as it is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct UplinkView {
-    /// Our Ethernet address on it.
-    pub mac: MacAddr,
-    /// Largest IP packet in bytes.
-    pub mtu: u16,
-    /// Our addresses with the prefixes of the link, the link-local one included, and how far we are with each.
-    pub addresses: Vec<(IpNet, Standing)>,
-    /// Neighbours that are known or asked for.
-    pub neighbours: usize,
-    /// What was counted, by name; only what is above zero.
-    pub counters: Vec<(&'static str, u64)>,
 }
 
 /// Handle to the packet workers; clones are cheap.

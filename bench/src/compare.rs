@@ -15,8 +15,6 @@ use crate::report::Better;
 
 /// Something that does the job that is measured.
 pub(crate) trait Peer: Copy + PartialEq + 'static {
-    const OURS: Self;
-
     fn title(self) -> &'static str;
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::{
-    cpu,
+    cpu, program,
     topology::{Netns, terminate},
 };
 
@@ -114,6 +114,14 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         terminate(&mut self.child);
     }
+}
+
+/// What the daemon says of its version.
+pub(crate) fn version() -> Result<String> {
+    let program = sibling("vswitchd")?;
+    Ok(program::own_version(
+        program.to_str().context("the program's path is not text")?,
+    ))
 }
 
 /// A program built beside this one.

@@ -9,6 +9,7 @@ mod compare;
 mod cpu;
 mod daemon;
 mod flows;
+mod fuzz;
 mod outbound;
 mod packet;
 mod plot;
@@ -23,6 +24,7 @@ mod stage;
 mod stats;
 mod topology;
 mod traffic;
+mod uplink;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ enum Command {
     C2c(c2c::Options),
     /// Many idle flows to the outside: rate kept beside them, memory of the daemon.
     Flows(flows::Options),
+    /// The NAT engine on damaged and hostile packets: nothing panics, leaks or is wrong.
+    Fuzz(fuzz::Options),
     /// From a container to the outside: our relay beside slirp4netns, pasta and the kernel's masquerade.
     Outbound(outbound::Options),
     /// Packet sockets on a veth: a frame per call, several per call, and a ring in memory.
@@ -47,6 +51,8 @@ enum Command {
     Scale(scale::Options),
     /// Many flows over a link that loses frames, then many short ones: every byte right, nothing left over.
     Soak(soak::Options),
+    /// From a container to the outside by a device uplink, and back: ours beside the kernel's masquerade and DNAT.
+    Uplink(uplink::Options),
     /// Makes or takes traffic; what the other commands run inside namespaces.
     #[command(hide = true)]
     Agent(agent::Agent),
@@ -56,12 +62,14 @@ fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::C2c(options) => c2c::run(&options),
         Command::Flows(options) => flows::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Outbound(options) => outbound::run(&options),
         Command::Packet(options) => packet::run(&options),
         Command::Ports(options) => ports::run(&options),
         Command::Publish(options) => publish::run(&options),
         Command::Scale(options) => scale::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Uplink(options) => uplink::run(&options),
         Command::Agent(agent) => agent.run(),
     };
     match outcome {

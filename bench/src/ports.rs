@@ -48,7 +48,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 }
 
 fn ours(host: &Netns, options: &Options) -> Result<()> {
-    let (sandboxed, container) = Sandboxed::start(host, &options.daemon, &[])?;
+    let (sandboxed, container) = Sandboxed::start(host, &options.daemon, "ours", &[])?;
     let daemon = &sandboxed.daemon;
     let last = FIRST + options.ports - 1;
     let first = format!("--port={FIRST}");

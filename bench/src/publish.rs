@@ -19,7 +19,7 @@ use clap::{Args, ValueEnum};
 
 pub(crate) use self::{
     carrier::{DOCKER_PROXY, Sandboxed, docker_proxy},
-    stage::Bridged,
+    stage::{Bridged, publish_by_dnat},
 };
 use self::{
     goal::GOALS,

@@ -72,6 +72,19 @@ impl Status {
     pub(crate) const ADMITTED: Self = Self(4);
     /// To a port where one datagram is asked and answered.
     pub(crate) const SHORT: Self = Self(8);
+    const ALL: u8 = 15;
+
+    pub(crate) const fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// `None` if bits have no meaning.
+    pub(crate) const fn from_bits(bits: u8) -> Option<Self> {
+        match bits & !Self::ALL {
+            0 => Some(Self(bits)),
+            _ => None,
+        }
+    }
 
     #[inline]
     pub(crate) const fn contains(self, other: Self) -> bool {

@@ -152,6 +152,23 @@ impl External {
         None
     }
 
+    /// Whether a port is nobody's but perhaps `inside`'s own, as far as leases, reservations and quarantine say.
+    pub(crate) fn may_have(&self, inside: &Endpoint, external: Address, port: u16, now: Ticks) -> bool {
+        let outside = Endpoint {
+            zone: Zone::OUTSIDE,
+            address: external,
+            port,
+            protocol: inside.protocol,
+        };
+        let reserved = self.reserved.bits(inside.protocol);
+        let kept = self.quarantine.get(&outside);
+        reserved.is_none_or(|set| !set.contains(port))
+            && kept.is_none_or(|(former, until)| former == inside || *until <= now)
+            && self
+                .of_outside(&outside)
+                .is_none_or(|number| self.lease(number).inside == *inside)
+    }
+
     /// Gives a port to an inside endpoint, which has none.
     pub(crate) fn grant(&mut self, inside: Endpoint, external: Address, port: u16, host: u32) -> u32 {
         let lease = PortLease {
@@ -243,6 +260,12 @@ impl External {
         for port in ports {
             self.reserved.add(protocol.0, port);
         }
+    }
+
+    /// Whether a port was given to an endpoint before it was kept for others.
+    pub(crate) fn is_reserved(&self, lease: &PortLease) -> bool {
+        let reserved = self.reserved.bits(lease.inside.protocol);
+        reserved.is_some_and(|set| set.contains(lease.port))
     }
 
     /// Gives them back.

@@ -4,7 +4,11 @@ mod commands;
 mod decide;
 mod deliver;
 mod path;
+mod prefix;
+mod restart;
 mod room;
+
+pub use restart::Imported;
 
 use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
@@ -48,6 +52,8 @@ pub struct Nat {
     random: Random,
     /// Connections of a lease to a remote address, where a filter asks for that.
     contacts: hashbrown::HashMap<(u32, Address), u32, foldhash::quality::FixedState>,
+    /// Until when connections of TCP may begin in their middle (N-TCP-9).
+    pick_up_until: Option<Instant>,
     /// Where the search for connections to give up goes on.
     sweep: u32,
     /// What an ICMP error is made in.
@@ -60,8 +66,10 @@ pub struct Nat {
 #[derive(Debug)]
 struct Inside {
     network: Network,
-    /// Connections.
+    /// Connections of its hosts.
     count: usize,
+    /// Connections of other networks' hosts to hosts of it.
+    guests: usize,
     gateway_v4: Option<Address>,
     gateway_v6: Option<Address>,
 }
@@ -99,6 +107,7 @@ impl Nat {
             identifications: Identifications::new(key()),
             contacts: hashbrown::HashMap::with_hasher(foldhash::quality::FixedState::with_seed(key())),
             random: Random::new(key()),
+            pick_up_until: None,
             sweep: 0,
             reply: Vec::with_capacity(REPLY_CAPACITY),
             events: Events::default(),
@@ -165,11 +174,7 @@ impl Nat {
         let ticks = self.clock.advance(now);
         self.fragments.handle_timeout(now);
         self.count_lost();
-        let mut budget = EXPIRY_BUDGET;
-        while let Some(id) = self.table.poll_expired(ticks, &mut budget) {
-            self.counters.expired += 1;
-            self.remove_conn(id);
-        }
+        self.expire(ticks);
         self.thin_out();
     }
 
@@ -246,6 +251,15 @@ impl Nat {
         }
     }
 
+    /// Removes connections that are over; bounded work.
+    fn expire(&mut self, now: Ticks) {
+        let mut budget = EXPIRY_BUDGET;
+        while let Some(id) = self.table.poll_expired(now, &mut budget) {
+            self.counters.expired += 1;
+            self.remove_conn(id);
+        }
+    }
+
     fn count_lost(&mut self) {
         let lost = self.fragments.lost();
         self.counters.datagrams_evicted = lost.evicted;
@@ -315,6 +329,7 @@ impl From<Network> for Inside {
         };
         Self {
             count: 0,
+            guests: 0,
             gateway_v4: first(true),
             gateway_v6: first(false),
             network,

@@ -12,6 +12,7 @@ use vswitch_wire::{IpProtocol, IpVersion, Offload, checksum::Change};
 
 use crate::{Address, Ends, packet::Packet};
 
+pub(crate) use crc32c::sum as crc32c;
 pub(crate) use query::Query;
 pub(crate) use verify::{Integrity, pseudo_header, verify};
 

@@ -16,6 +16,18 @@ impl Ticks {
         Self(self.0.saturating_add(span))
     }
 
+    /// Ticks since `earlier`, which may be [before](Self::before) the engine began.
+    #[inline]
+    pub(crate) const fn since(self, earlier: Self) -> u32 {
+        self.0.wrapping_sub(earlier.0)
+    }
+
+    /// The time from which it is `span` to this one; for [`since`](Self::since) alone, because times before the engine began
+    /// compare as later than any.
+    pub(crate) const fn before(self, span: u32) -> Self {
+        Self(self.0.wrapping_sub(span))
+    }
+
     /// How long until `later`; zero if that has passed.
     pub(crate) fn until(self, later: Self) -> Duration {
         let ticks = u64::from(later.0.saturating_sub(self.0));

@@ -123,7 +123,7 @@ pub(crate) const fn has_ports(protocol: u8) -> bool {
 }
 
 /// Generic routing encapsulation (RFC 2784).
-const GRE: IpProtocol = IpProtocol(47);
+pub(crate) const GRE: IpProtocol = IpProtocol(47);
 const UDP_HEADER: usize = 8;
 /// RFC 9260 §3.1, and no chunk.
 const SCTP_HEADER: usize = 12;

@@ -83,7 +83,9 @@ pub(super) async fn stats(control: &Control) -> Result<Option<PortStats>, Contro
         }
         sums
     };
-    Ok((!views.is_empty()).then(|| PortStats {
+    let (drops, other) = (sum(|view| &view.drops), sum(|view| &view.other));
+    let has_counted = !drops.is_empty() || !other.is_empty();
+    Ok(has_counted.then(|| PortStats {
         network: String::new(),
         network_id: String::new(),
         port: 0,
@@ -94,8 +96,8 @@ pub(super) async fn stats(control: &Control) -> Result<Option<PortStats>, Contro
         rx_bytes: 0,
         tx_frames: 0,
         tx_bytes: 0,
-        other: sum(|view| &view.other),
-        drops: sum(|view| &view.drops),
+        other,
+        drops,
     }))
 }
 
@@ -134,7 +136,7 @@ async fn send_rows(control: Control, filter: Arc<ConnFilter>, visit: Visit, send
         if place.is_none() {
             text.extend_from_slice(b"]\n");
         }
-        if text.is_empty() {
+        if text.len() < PART && place.is_some() {
             continue;
         }
         let sent = sender.send(std::mem::take(&mut text).into()).await;
@@ -143,6 +145,9 @@ async fn send_rows(control: Control, filter: Arc<ConnFilter>, visit: Visit, send
         }
     }
 }
+
+/// Bytes that are worth a part of an answer.
+const PART: usize = 16 << 10;
 
 async fn send_events(
     control: Control,

@@ -7,6 +7,8 @@ use std::{
     os::unix::{fs::PermissionsExt, net::UnixStream as BlockingUnixStream},
     path::{Path, PathBuf},
     str::FromStr,
+    thread,
+    time::Duration,
 };
 
 use tokio::net::UnixListener;
@@ -34,6 +36,18 @@ impl DaemonSocket {
     /// Somebody listens at the path already (`AddrInUse`), something else than a socket is there, or the
     /// directory does not let us create one.
     pub fn listen(&self) -> io::Result<(UnixListener, SocketFile)> {
+        // One that was killed while it started a process lives on in that process until it has become its program, lock and
+        // socket included.
+        for _ in 0..ATTEMPTS {
+            match self.try_listen() {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => thread::sleep(BETWEEN_ATTEMPTS),
+                outcome => return outcome,
+            }
+        }
+        self.try_listen()
+    }
+
+    fn try_listen(&self) -> io::Result<(UnixListener, SocketFile)> {
         let path = self.path();
         // Two that find the same stale socket would each replace the other's without it.
         let lock = self.lock()?;
@@ -87,6 +101,10 @@ pub struct SocketFile {
     /// Until it is closed nobody else can have put a socket at the path.
     _lock: File,
 }
+
+/// A process needs a few milliseconds between its fork and its program; more on a busy machine.
+const ATTEMPTS: u32 = 12;
+const BETWEEN_ATTEMPTS: Duration = Duration::from_millis(25);
 
 impl Drop for SocketFile {
     fn drop(&mut self) {

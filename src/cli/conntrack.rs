@@ -46,9 +46,14 @@ pub async fn conntrack(client: &Client, args: &ConntrackArgs, out: &mut impl Wri
             .try_for_each(|connection| print_connection(out, connection, style))?;
     }
     out.flush()?;
-    let what = if args.delete { "deleted" } else { "shown" };
-    failure::say(&format!("{} flow entries have been {what}.", found.len()));
-    match args.delete && found.is_empty() {
+    let count = found.len();
+    match (args.delete, args.is_json()) {
+        (true, _) => failure::say(&format!("{count} flow entries have been deleted.")),
+        (false, false) => failure::say(&format!("{count} flow entries have been shown.")),
+        // A script counts for itself.
+        (false, true) => {}
+    }
+    match args.delete && count == 0 {
         true => Err(Failure::reported()),
         false => Ok(()),
     }
@@ -62,8 +67,8 @@ async fn watch(client: &Client, args: &ConntrackArgs, out: &mut impl Write) -> R
     }
     let signal =
         |kind| signal(kind).map_err(|error| Failure::new(format_args!("watch for a signal to end: {error}")));
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let mut events = client.connection_events(&borrowed(&conditions)).await?;
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let (style, is_json) = (Style::of(&args.output), args.is_json());
     let mut shown = 0u64;
     loop {

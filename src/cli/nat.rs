@@ -50,9 +50,19 @@ pub fn print_rules(out: &mut impl Write, info: &NatInfo) -> io::Result<()> {
     }
     networks.print(out)?;
     writeln!(out)?;
-    let mut ports = Columns::new(["PROTO", "EXTERNAL", "TARGET", "NETWORK", "SANDBOX", "HITS"]).numbers(&[5]);
+    let mut ports = Columns::new([
+        "FROM",
+        "PROTO",
+        "PUBLISHED",
+        "TARGET",
+        "NETWORK",
+        "SANDBOX",
+        "HITS",
+    ])
+    .numbers(&[6]);
     for port in &info.ports {
         ports.row([
+            port.from.clone(),
             port.protocol.clone(),
             external(port),
             format!(
@@ -144,11 +154,11 @@ mod tests {
             ],
             "Ports": [
                 {
-                    "Protocol": "tcp", "External": null, "Port": 8080, "Count": 3, "Target": "10.0.0.2",
+                    "From": "outside", "Protocol": "tcp", "External": null, "Port": 8080, "Count": 3, "Target": "10.0.0.2",
                     "TargetPort": 80, "Network": "lan", "NetworkID": "a".repeat(64), "Sandbox": "web", "Hits": 12
                 },
                 {
-                    "Protocol": "udp", "External": "2001:db8::1", "Port": 53, "Count": 1, "Target": "fd00::2",
+                    "From": "inside", "Protocol": "udp", "External": "2001:db8::1", "Port": 53, "Count": 1, "Target": "fd00::2",
                     "TargetPort": 53, "Network": "six", "NetworkID": "a".repeat(64), "Sandbox": "", "Hits": 0
                 }
             ],
@@ -167,9 +177,9 @@ any          2   10.1.0.0/24      masquerade                                    
 six          3   fd00::/48        prefix fd00::/48 to 2001:db8:1::/48; IPv4 masquerade             3
 dmz          4   203.0.113.0/24   routed, open to what begins outside                              3
 
-PROTO   EXTERNAL            TARGET           NETWORK   SANDBOX   HITS
-tcp     0.0.0.0:8080-8082   10.0.0.2:80-82   lan       web         12
-udp     [2001:db8::1]:53    [fd00::2]:53     six       -            0
+FROM      PROTO   PUBLISHED           TARGET           NETWORK   SANDBOX   HITS
+outside   tcp     0.0.0.0:8080-8082   10.0.0.2:80-82   lan       web         12
+inside    udp     [2001:db8::1]:53    [fd00::2]:53     six       -            0
 "
         );
     }

@@ -81,15 +81,15 @@ impl DataPlane {
         let visited = self.ask(from.worker, |reply| Command::Connections {
             visit,
             filter: Arc::clone(filter),
-            from: from.entry,
+            from: from.table,
             reply,
         });
-        let (rows, entry) = visited.await?;
-        let next = match entry {
-            Some(entry) => Some(Place { entry, ..from }),
+        let (rows, table) = visited.await?;
+        let next = match table {
+            Some(table) => Some(Place { table, ..from }),
             None => Some(Place {
                 worker: from.worker + 1,
-                entry: 0,
+                ..Place::START
             })
             .filter(|place| place.worker < self.workers()),
         };
@@ -101,12 +101,29 @@ impl DataPlane {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     worker: usize,
-    entry: u32,
+    table: TablePlace,
 }
 
 impl Place {
     /// The beginning of everything.
-    pub const START: Self = Self { worker: 0, entry: 0 };
+    pub const START: Self = Self {
+        worker: 0,
+        table: TablePlace::START,
+    };
+}
+
+/// Where a listing of a worker goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TablePlace {
+    /// Which of its tables.
+    pub(crate) table: usize,
+    /// Which entry.
+    pub(crate) entry: u32,
+}
+
+impl TablePlace {
+    /// The beginning.
+    pub(crate) const START: Self = Self { table: 0, entry: 0 };
 }
 
 /// A part of a listing.
@@ -368,9 +385,20 @@ impl Watcher {
 /// Events that wait for a watcher, some 300 bytes each; the kernel's default for conntrack's socket is about as many.
 const BACKLOG: usize = 4096;
 
+/// What a table of connections is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TableKind {
+    /// Calls of published ports between containers.
+    Inside,
+    /// What leaves and enters by the device uplink.
+    Uplink,
+}
+
 /// A translation as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TranslationView {
+    /// What it is for.
+    pub kind: TableKind,
     /// External addresses in use, in order of preference.
     pub addresses: Vec<IpAddr>,
     /// Networks that are translated or routed.

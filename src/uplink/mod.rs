@@ -6,6 +6,7 @@
 
 mod addresses;
 mod config;
+mod groups;
 mod neighbours;
 mod station;
 

@@ -1,23 +1,20 @@
 //! The station as a whole: frames in, frames out.
 
-use std::{
-    collections::VecDeque,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    time::Instant,
-};
+mod hear;
+mod say;
+
+use std::{collections::VecDeque, net::IpAddr, time::Instant};
 
 use ipnet::{IpNet, Ipv6Net};
 use vswitch_wire::{
-    ArpOperation, ArpPacket, EtherType, EthernetHeader, Ipv4Packet, Ipv6Packet, MacAddr, Offload, Refusal,
-    Stations,
-    message::frame_v6,
-    ndp::{self, AddressProbe, NdpMessage, NeighborAdvertisement, NeighborSolicitation},
+    ArpPacket, EtherType, EthernetHeader, Ipv4Packet, Ipv6Packet, MacAddr, Offload, Refusal, Stations,
 };
 use zerocopy::IntoBytes;
 
 use super::{
     addresses::{Act, Addresses, Standing},
-    neighbours::{Due, Evidence, Neighbours, Resolution, Waiting},
+    groups::Occasion,
+    neighbours::{Due, Neighbours, Resolution, Waiting},
 };
 use crate::engine::icmp;
 
@@ -36,6 +33,8 @@ pub struct Station {
     events: VecDeque<Event>,
     undelivered: VecDeque<Undelivered>,
     counters: Counters,
+    /// When membership in groups was told last because somebody asked.
+    reported: Option<Instant>,
     /// What we make ourselves.
     frame: Vec<u8>,
 }
@@ -132,6 +131,7 @@ impl Station {
             events: VecDeque::new(),
             undelivered: VecDeque::new(),
             counters: Counters::default(),
+            reported: None,
             frame: Vec::with_capacity(FRAME_CAPACITY),
         }
     }
@@ -253,6 +253,11 @@ impl Station {
     pub fn handle_timeout(&mut self, now: Instant, out: &mut impl Transmit) {
         while let Some((act, event)) = self.addresses.poll_due(now) {
             self.events.extend(event);
+            // RFC 4862 §5.4.2: a group is joined before its address is tested. Reports without an address (RFC 3590) are
+            // nothing to some switches, so it is told again from the link-local one.
+            if let Some(Act::Announce(IpAddr::V6(_)) | Act::Probe(IpAddr::V6(_))) = act {
+                self.report_groups(Occasion::Joined, out);
+            }
             if let Some(act) = act {
                 self.perform(act, out);
             }
@@ -268,145 +273,6 @@ impl Station {
     /// The next packet whose sender is to be told that it went nowhere.
     pub fn poll_undelivered(&mut self) -> Option<Undelivered> {
         self.undelivered.pop_front()
-    }
-
-    fn handle_arp(&mut self, now: Instant, arp: &ArpPacket, out: &mut impl Transmit) {
-        let (sender, mac) = (arp.sender_ip(), arp.sender_mac());
-        if mac == self.mac || !is_station(mac) {
-            return;
-        }
-        // RFC 5227 §2.1.1: somebody has the address, or tests it as we do. One that is settled is defended against the
-        // first and answered for to the second.
-        let tested =
-            (arp.is_probe() && !self.addresses.is_usable(arp.target_ip().into())).then(|| arp.target_ip());
-        let claimed = self.addresses.contains(sender.into()).then_some(sender);
-        if let Some(address) = claimed.or(tested) {
-            self.note_rival(now, address.into(), mac, out);
-            return;
-        }
-        let is_for_us = self.addresses.is_usable(arp.target_ip().into());
-        let evidence = match arp.operation() {
-            ArpOperation::Reply if is_for_us && arp.target_mac() == self.mac => {
-                Evidence::Answer { overrides: true }
-            }
-            _ => Evidence::Claim { overrides: true },
-        };
-        if is_unicast_v4(sender) {
-            self.note_neighbour(now, sender.into(), mac, evidence, out);
-        }
-        if arp.operation() == ArpOperation::Request && is_for_us {
-            begin(&mut self.frame, mac, self.mac, EtherType::ARP);
-            self.frame.extend_from_slice(arp.reply(self.mac).as_bytes());
-            out.transmit(&mut self.frame, Offload::NONE);
-        }
-    }
-
-    fn handle_ipv6(
-        &mut self,
-        now: Instant,
-        ethernet: &EthernetHeader,
-        payload: &[u8],
-        out: &mut impl Transmit,
-    ) -> Arrival {
-        let Ok(packet) = Ipv6Packet::parse(payload) else {
-            return Arrival::Done;
-        };
-        let (src, dst) = (packet.header().src(), packet.header().dst());
-        match NdpMessage::parse(&packet) {
-            Ok(Some(message)) => self.handle_ndp(now, ethernet.src, (src, dst), &message, out),
-            // Fragments of larger packets are malformed for this parser only if they claim to be discovery.
-            Ok(None) if ethernet.dst == self.mac && !dst.is_multicast() => {
-                if !dst.is_unicast_link_local() {
-                    return Arrival::Packet;
-                }
-                // Nobody else hears of it: link-local packets are never routed.
-                let frame = [ethernet.as_bytes(), payload].concat();
-                self.handle_local(&frame, out);
-            }
-            Ok(None) | Err(_) => {}
-        }
-        Arrival::Done
-    }
-
-    fn handle_ndp(
-        &mut self,
-        now: Instant,
-        station: MacAddr,
-        (src, dst): (Ipv6Addr, Ipv6Addr),
-        message: &NdpMessage<'_>,
-        out: &mut impl Transmit,
-    ) {
-        match *message {
-            NdpMessage::NeighborAdvertisement {
-                solicited,
-                overrides,
-                target,
-                ..
-            } => {
-                let Some(mac) = message.target_mac().filter(|&mac| mac != self.mac) else {
-                    // RFC 4862 §5.4.4 wants no option of an advertisement that shows an address to be taken.
-                    if self.addresses.contains(target.into()) && station != self.mac {
-                        self.note_rival(now, target.into(), station, out);
-                    }
-                    return;
-                };
-                if self.addresses.contains(target.into()) {
-                    self.note_rival(now, target.into(), mac, out);
-                    return;
-                }
-                let evidence = match solicited && self.addresses.is_usable(dst.into()) {
-                    true => Evidence::Answer { overrides },
-                    false => Evidence::Claim { overrides },
-                };
-                self.note_neighbour(now, target.into(), mac, evidence, out);
-            }
-            NdpMessage::NeighborSolicitation { target, .. } => {
-                if !self.addresses.is_usable(target.into()) {
-                    // RFC 4862 §5.4.3: another station tests the address that we test.
-                    if src.is_unspecified() && self.addresses.contains(target.into()) {
-                        self.note_rival(now, target.into(), station, out);
-                    }
-                    return;
-                }
-                let source = message
-                    .source_mac()
-                    .filter(|_| !self.addresses.contains(src.into()));
-                if let Some(mac) = source {
-                    let evidence = Evidence::Claim { overrides: true };
-                    self.note_neighbour(now, src.into(), mac, evidence, out);
-                }
-                self.advertise(target, (!src.is_unspecified()).then_some((src, station)), out);
-            }
-            // Gateways are configured; redirects would let any station of the link take packets over.
-            NdpMessage::Redirect { .. }
-            | NdpMessage::RouterAdvertisement { .. }
-            | NdpMessage::RouterSolicitation { .. } => {}
-        }
-    }
-
-    fn note_rival(&mut self, now: Instant, address: IpAddr, mac: MacAddr, out: &mut impl Transmit) {
-        let (act, event) = self.addresses.note_rival(now, address, mac);
-        self.events.extend(event);
-        if let Some(act) = act {
-            self.perform(act, out);
-        }
-    }
-
-    fn note_neighbour(
-        &mut self,
-        now: Instant,
-        address: IpAddr,
-        mac: MacAddr,
-        evidence: Evidence,
-        out: &mut impl Transmit,
-    ) {
-        if !is_station(mac) {
-            return;
-        }
-        for Waiting { mut frame, offload } in self.neighbours.note(now, address, mac, evidence) {
-            frame[..6].copy_from_slice(&mac.0);
-            out.transmit(&mut frame, offload);
-        }
     }
 
     /// Asks neighbours that are to be asked, and gives up those that do not answer.
@@ -439,106 +305,6 @@ impl Station {
         let mut gateways = self.gateways.iter().copied();
         gateways.find(|gateway| gateway.is_ipv4() == dst.is_ipv4())
     }
-
-    fn perform(&mut self, act: Act, out: &mut impl Transmit) {
-        let made = match act {
-            Act::Announce(IpAddr::V4(address)) => {
-                // RFC 5227 §3: the request form, which every host understands.
-                self.arp(
-                    MacAddr::BROADCAST,
-                    &ArpPacket::request(self.mac, address, address),
-                );
-                Some(())
-            }
-            Act::Announce(IpAddr::V6(address)) => return self.advertise(address, None, out),
-            Act::Probe(IpAddr::V4(address)) => {
-                // RFC 5227 §2.1.1: "The 'sender IP address' field MUST be set to all zeroes".
-                let probe = ArpPacket::request(self.mac, Ipv4Addr::UNSPECIFIED, address);
-                self.arp(MacAddr::BROADCAST, &probe);
-                Some(())
-            }
-            Act::Probe(IpAddr::V6(target)) => {
-                let group = ndp::solicited_node(target);
-                self.icmpv6(
-                    ndp::multicast_mac(group),
-                    (Ipv6Addr::UNSPECIFIED, group),
-                    AddressProbe::LEN,
-                    |out| AddressProbe { target }.emit(out).ok(),
-                )
-            }
-        };
-        if made.is_some() {
-            out.transmit(&mut self.frame, Offload::NONE);
-        }
-    }
-
-    /// Asks for a neighbour: all stations, or the one that had the address.
-    fn ask(&mut self, neighbour: IpAddr, mac: Option<MacAddr>, out: &mut impl Transmit) {
-        let made = match (neighbour, self.addresses.source_for(neighbour)) {
-            (IpAddr::V4(target), Some(IpAddr::V4(source))) => {
-                let request = ArpPacket::request(self.mac, source, target);
-                self.arp(mac.unwrap_or(MacAddr::BROADCAST), &request);
-                Some(())
-            }
-            (IpAddr::V6(target), Some(IpAddr::V6(source))) => {
-                let group = ndp::solicited_node(target);
-                let (to, dst) = match mac {
-                    Some(mac) => (mac, target),
-                    None => (ndp::multicast_mac(group), group),
-                };
-                let solicitation = NeighborSolicitation {
-                    target,
-                    mac: self.mac,
-                };
-                self.icmpv6(to, (source, dst), NeighborSolicitation::LEN, |out| {
-                    solicitation.emit(source, dst, out).ok()
-                })
-            }
-            // None of our addresses is free yet; the next try may find one.
-            _ => None,
-        };
-        if made.is_some() {
-            out.transmit(&mut self.frame, Offload::NONE);
-        }
-    }
-
-    /// Says where an address of ours is: to whoever has asked, or to all.
-    fn advertise(&mut self, target: Ipv6Addr, asker: Option<(Ipv6Addr, MacAddr)>, out: &mut impl Transmit) {
-        let to_all = (icmp::ALL_NODES, ndp::multicast_mac(icmp::ALL_NODES));
-        let (dst, mac) = asker.unwrap_or(to_all);
-        let advertisement = NeighborAdvertisement {
-            router: false,
-            solicited: asker.is_some(),
-            overrides: true,
-            target,
-            mac: self.mac,
-        };
-        if icmp::advertise(&advertisement, mac, dst, &mut self.frame).is_some() {
-            out.transmit(&mut self.frame, Offload::NONE);
-        }
-    }
-
-    fn arp(&mut self, dst: MacAddr, packet: &ArpPacket) {
-        begin(&mut self.frame, dst, self.mac, EtherType::ARP);
-        self.frame.extend_from_slice(packet.as_bytes());
-    }
-
-    fn icmpv6(
-        &mut self,
-        dst: MacAddr,
-        addresses: (Ipv6Addr, Ipv6Addr),
-        len: usize,
-        emit: impl FnOnce(&mut [u8]) -> Option<usize>,
-    ) -> Option<()> {
-        let stations = Stations { src: self.mac, dst };
-        frame_v6(stations, addresses, ndp::HOP_LIMIT, len, &mut self.frame, emit)
-    }
-}
-
-/// Starts a frame anew.
-fn begin(frame: &mut Vec<u8>, dst: MacAddr, src: MacAddr, ethertype: EtherType) {
-    frame.clear();
-    frame.extend_from_slice(EthernetHeader { dst, src, ethertype }.as_bytes());
 }
 
 /// Writes the Ethernet header into its room.
@@ -572,15 +338,6 @@ pub(crate) fn destination_of(packet: &[u8]) -> Option<(IpAddr, EtherType)> {
 
 fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
-}
-
-/// Whether it can be the address of one station.
-fn is_station(mac: MacAddr) -> bool {
-    !mac.is_multicast() && !mac.is_zero()
-}
-
-fn is_unicast_v4(address: Ipv4Addr) -> bool {
-    !(address.is_unspecified() || address.is_multicast() || address.is_broadcast())
 }
 
 /// The longest answer: an echo of the largest packet.

@@ -9,7 +9,7 @@ use vswitch_proxy::publish::{Connections, Listener, MappingId, MappingSpec, Mapp
 use crate::{
     dataplane::{
         ConnFilter, ConnRow, DataPlaneError, EndpointSpec, FdbRow, FlowRow, Forwarding, NetworkSpec, PortRow,
-        TranslationView, UplinkView, Visit, Watcher,
+        TablePlace, TranslationView, UplinkView, Visit, Watcher,
     },
     io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
@@ -41,12 +41,12 @@ pub(crate) enum Command {
         watcher: Watcher,
         reply: Reply<()>,
     },
-    /// Visits a part of the table of connections from this entry on; answers with where to go on.
+    /// Visits a part of the tables of connections; answers with where to go on.
     Connections {
         visit: Visit,
         filter: Arc<ConnFilter>,
-        from: u32,
-        reply: Reply<(Vec<ConnRow>, Option<u32>)>,
+        from: TablePlace,
+        reply: Reply<(Vec<ConnRow>, Option<TablePlace>)>,
     },
     Fdb {
         network: Option<NetworkId>,
@@ -105,7 +105,7 @@ pub(crate) enum Command {
     },
     Stop,
     Translations {
-        reply: Reply<Option<TranslationView>>,
+        reply: Reply<Vec<TranslationView>>,
     },
     Unpublish {
         network: NetworkId,

@@ -1,30 +1,56 @@
 //! What the control plane sees and changes of a worker's connections.
 
-use std::time::Instant;
+use std::{collections::VecDeque, time::Instant};
 
-use vswitch_nat::{ConnView, DropReason, Nat, Zone};
+use vswitch_nat::{DropReason, Event, Nat, Zone};
 
 use crate::{
-    dataplane::{ConnFilter, ConnRow, TranslatedNetwork, TranslatedPort, TranslationView, Visit, Watcher},
+    dataplane::{
+        ConnFilter, ConnRow, TableKind, TablePlace, TranslatedNetwork, TranslatedPort, TranslationView,
+        Visit, Watcher,
+    },
     model::NetworkId,
 };
 
-/// A worker's translation with what its zones stand for.
-pub(super) struct Translation<'a> {
+/// Lists connections that pass the filter in a part of the tables that is small enough to visit between packets, and where to
+/// go on.
+pub(super) fn visit(
+    mut tables: [Option<Table<'_>>; TABLES],
+    now: Instant,
+    (visit, filter): (Visit, &ConnFilter),
+    from: TablePlace,
+) -> (Vec<ConnRow>, Option<TablePlace>) {
+    let (rows, next) = match tables.get_mut(from.table) {
+        Some(Some(table)) => table.visit(now, (visit, filter), from.entry),
+        Some(None) | None => (Vec::new(), None),
+    };
+    let next = match next {
+        Some(entry) => Some(TablePlace { entry, ..from }),
+        None => Some(TablePlace {
+            table: from.table + 1,
+            entry: 0,
+        })
+        .filter(|place| place.table < TABLES),
+    };
+    (rows, next)
+}
+
+/// The connections of a translation, with what its zones stand for.
+pub(super) struct Table<'a> {
+    pub(super) kind: TableKind,
     pub(super) nat: &'a mut Nat,
     /// Networks by the number of their zone, less one. One that has gone stays until its zone is used again, so that the ends
     /// of its connections are told with its name.
     pub(super) networks: &'a [NetworkId],
+    /// Where the events are if somebody else takes them from the translation.
+    pub(super) heard: Option<&'a mut Heard>,
 }
 
-impl Translation<'_> {
-    /// Lists connections that pass the filter in a part of the table that is small enough to visit between packets, and where
-    /// to go on.
-    pub(super) fn visit(
+impl Table<'_> {
+    fn visit(
         &mut self,
         now: Instant,
-        visit: Visit,
-        filter: &ConnFilter,
+        (visit, filter): (Visit, &ConnFilter),
         from: u32,
     ) -> (Vec<ConnRow>, Option<u32>) {
         let networks = self.networks;
@@ -61,6 +87,7 @@ impl Translation<'_> {
             counters.partition(|&(index, _)| index < DropReason::ALL.len());
         let named = |counters: Vec<(usize, _)>| counters.into_iter().map(|(_, counter)| counter).collect();
         TranslationView {
+            kind: self.kind,
             addresses: self.nat.external_addresses().collect(),
             networks: networks.collect(),
             ports: ports.collect(),
@@ -69,46 +96,99 @@ impl Translation<'_> {
             other: named(other),
         }
     }
+
+    fn poll_event(&mut self) -> Option<Event> {
+        match &mut self.heard {
+            Some(heard) => heard.events.pop_front(),
+            None => self.nat.poll_event(),
+        }
+    }
+
+    fn set_events(&mut self, wanted: bool) {
+        match &mut self.heard {
+            Some(heard) => heard.set_wanted(wanted),
+            None => self.nat.set_events(wanted),
+        }
+    }
+
+    /// Events that were lost before they could be taken.
+    fn lost(&self) -> u64 {
+        let heard = self.heard.as_ref().map_or(0, |heard| heard.lost);
+        self.nat.counters().events_lost + heard
+    }
+}
+
+/// Events of a translation whose owner takes them for itself, too.
+#[derive(Debug, Default)]
+pub(super) struct Heard {
+    is_wanted: bool,
+    events: VecDeque<Event>,
+    lost: u64,
+}
+
+impl Heard {
+    /// Keeps an event, if somebody watches.
+    pub(super) fn push(&mut self, event: &Event) {
+        if !self.is_wanted {
+            return;
+        }
+        match self.events.len() < MOST_HEARD {
+            true => self.events.push_back(event.clone()),
+            false => self.lost += 1,
+        }
+    }
+
+    fn set_wanted(&mut self, wanted: bool) {
+        self.is_wanted = wanted;
+        if !wanted {
+            self.events = VecDeque::new();
+        }
+    }
 }
 
 /// Who watches connections of a worker.
 #[derive(Debug, Default)]
 pub(super) struct Watchers {
     all: Vec<Watcher>,
-    /// Events that the translation itself had no room for, when that was last told.
-    lost: u64,
+    /// By table, the events that were lost when that was last told.
+    lost: [u64; TABLES],
 }
 
 impl Watchers {
-    pub(super) fn add(&mut self, watcher: Watcher) {
+    /// Has somebody hear what happens from now on.
+    pub(super) fn add(&mut self, watcher: Watcher, mut tables: [Option<Table<'_>>; TABLES]) {
+        for (table, told) in tables.iter_mut().zip(&mut self.lost) {
+            let Some(table) = table else { continue };
+            if self.all.is_empty() {
+                *told = table.lost();
+            }
+            table.set_events(true);
+        }
         self.all.push(watcher);
     }
 
-    /// Tells what has happened since the last call. Without watchers that is one comparison.
-    #[inline]
-    pub(super) fn settle(&mut self, translation: Option<Translation<'_>>) {
-        if !self.all.is_empty() {
-            self.tell(translation);
-        }
+    pub(super) const fn are_there(&self) -> bool {
+        !self.all.is_empty()
     }
 
-    fn tell(&mut self, translation: Option<Translation<'_>>) {
+    /// Tells what has happened since the last call.
+    pub(super) fn tell(&mut self, mut tables: [Option<Table<'_>>; TABLES]) {
         self.all.retain(|watcher| !watcher.is_gone());
-        let Some(Translation { nat, networks }) = translation else {
-            return;
-        };
-        while let Some(event) = nat.poll_event() {
-            for watcher in &self.all {
-                watcher.tell(&event, |zone| network_of(networks, zone));
+        for (table, told) in tables.iter_mut().zip(&mut self.lost) {
+            let Some(table) = table else { continue };
+            while let Some(event) = table.poll_event() {
+                for watcher in &self.all {
+                    watcher.tell(&event, |zone| network_of(table.networks, zone));
+                }
             }
+            let lost = table.lost();
+            if lost != *told {
+                let news = lost.wrapping_sub(*told);
+                self.all.iter().for_each(|watcher| watcher.tell_lost(news));
+                *told = lost;
+            }
+            table.set_events(!self.all.is_empty());
         }
-        let lost = nat.counters().events_lost;
-        if lost != self.lost {
-            let news = lost.wrapping_sub(self.lost);
-            self.all.iter().for_each(|watcher| watcher.tell_lost(news));
-            self.lost = lost;
-        }
-        nat.set_events(!self.all.is_empty());
     }
 }
 
@@ -117,8 +197,12 @@ fn network_of(networks: &[NetworkId], zone: Zone) -> Option<NetworkId> {
     networks.get(place).copied()
 }
 
-/// Entries of the table that are visited per command: some hundred microseconds.
+/// Entries of a table that are visited per command: some hundred microseconds.
 const AT_ONCE: u32 = 1024;
+/// Events that wait to be told at the end of a turn, as many as a translation keeps.
+const MOST_HEARD: usize = 4096;
+/// A worker's: the uplink's if it has one, and the one between its networks.
+const TABLES: usize = 2;
 
 #[cfg(test)]
 mod tests;

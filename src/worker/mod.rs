@@ -14,7 +14,7 @@ mod conns;
 mod network;
 mod ports;
 mod reactor;
-mod shortcut;
+pub(crate) mod shortcut;
 mod uplink;
 mod wait;
 

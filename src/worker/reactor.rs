@@ -21,7 +21,7 @@ use vswitch_wire::VnetHeader;
 
 use super::{
     Command, PollMode, Shared,
-    conns::{Translation, Watchers},
+    conns::Watchers,
     network::{Around, Exit, Leaving, Network, SocketToken},
     ports::Received,
     shortcut::{Shortcut, Taken},
@@ -40,9 +40,9 @@ pub(super) struct Reactor {
     networks: Vec<Option<Network>>,
     /// By what networks leave that do not leave by host sockets.
     uplink: Option<Uplink>,
+    watchers: Watchers,
     /// The way from containers to published ports of others here.
     shortcut: Shortcut,
-    watchers: Watchers,
     tokens: Tokens,
     /// Ports that may have frames, each once, in the order in which they get their next budget.
     ready: VecDeque<Token>,
@@ -84,8 +84,8 @@ impl Reactor {
             events,
             networks: Vec::new(),
             uplink: None,
-            shortcut: Shortcut::new(Instant::now()),
             watchers: Watchers::default(),
+            shortcut: Shortcut::new(Instant::now()),
             tokens: Tokens::default(),
             ready: VecDeque::new(),
             deadline: None,
@@ -163,15 +163,12 @@ impl Reactor {
         }
     }
 
-    /// What translates packets of this worker's networks.
-    fn translation(&mut self) -> Option<Translation<'_>> {
-        self.uplink.as_mut().map(Uplink::translation)
-    }
-
-    /// Tells what has happened to connections.
+    /// Tells what has happened to connections. Without watchers that is one comparison.
     fn tell_watchers(&mut self) {
-        self.watchers
-            .settle(self.uplink.as_mut().map(Uplink::translation));
+        if self.watchers.are_there() {
+            let uplink = self.uplink.as_mut().map(Uplink::table);
+            self.watchers.tell([uplink, Some(self.shortcut.table())]);
+        }
     }
 
     /// Fires what is due in any engine. Walks the networks only when the earliest deadline has come.

@@ -27,8 +27,14 @@ use vswitch_wire::{
     EthernetHeader, FlowKey, IpProtocol, Ipv4Packet, Ipv6Packet, Offload, TcpFlags, TcpSegment,
 };
 
-use super::network::{Leaving, Network};
-use crate::dataplane::NetworkSpec;
+use super::{
+    conns::{Heard, Table},
+    network::{Leaving, Network},
+};
+use crate::{
+    dataplane::{NetworkSpec, TableKind},
+    model::NetworkId,
+};
 
 /// A worker's translation between its networks.
 pub(super) struct Shortcut {
@@ -42,6 +48,10 @@ pub(super) struct Shortcut {
     frame: Vec<u8>,
     /// Networks that something was delivered to since this was last taken.
     touched: Vec<usize>,
+    /// Networks by slot; one that has gone stays until its slot is used again.
+    names: Vec<NetworkId>,
+    /// For those who watch connections.
+    heard: Heard,
 }
 
 /// One published port.
@@ -50,6 +60,7 @@ struct Entry {
     /// The network of its container.
     slot: usize,
     mapping: MappingId,
+    protocol: IpProtocol,
     container_port: u16,
     target: IpAddr,
     /// Connections that have come by it and go on.
@@ -85,6 +96,8 @@ impl Shortcut {
             last: 0,
             frame: Vec::with_capacity(vswitch_wire::MAX_FRAME),
             touched: Vec::new(),
+            names: Vec::new(),
+            heard: Heard::default(),
         }
     }
 
@@ -99,6 +112,20 @@ impl Shortcut {
         });
         if let Err(error) = added {
             tracing::error!(network = spec.name, %error, "published ports are reached through the host's sockets only");
+        }
+        if self.names.len() <= slot {
+            self.names.resize(slot + 1, spec.id);
+        }
+        self.names[slot] = spec.id;
+    }
+
+    /// Its connections.
+    pub(super) fn table(&mut self) -> Table<'_> {
+        Table {
+            kind: TableKind::Inside,
+            nat: &mut self.nat,
+            networks: &self.names,
+            heard: Some(&mut self.heard),
         }
     }
 
@@ -168,6 +195,7 @@ impl Shortcut {
                 let entry = Entry {
                     slot,
                     mapping: spec.id,
+                    protocol: ip_protocol(spec.protocol),
                     container_port,
                     target,
                     active: 0,
@@ -191,16 +219,9 @@ impl Shortcut {
             .entries
             .iter_mut()
             .filter(|(_, entry)| entry.mapping == mapping);
-        let mut ids = Vec::new();
         for (&id, entry) in of_mapping {
             entry.is_withdrawn = true;
-            ids.push(id);
-        }
-        for id in ids {
-            match connections {
-                Connections::End => self.nat.unpublish(now, id),
-                Connections::Keep => self.nat.withdraw(id),
-            };
+            take_back(&mut self.nat, now, id, (entry.protocol, connections));
         }
         self.settle(networks);
         self.entries
@@ -339,8 +360,9 @@ impl Shortcut {
     }
 
     /// Tells the relays whose mappings they are which connections have begun and ended.
-    fn settle(&mut self, networks: &mut [Option<Network>]) {
+    pub(super) fn settle(&mut self, networks: &mut [Option<Network>]) {
         while let Some(event) = self.nat.poll_event() {
+            self.heard.push(&event);
             let (Event::New(ref view) | Event::Destroyed(ref view) | Event::Updated(ref view)) = event;
             let Some(entry) = view.mapping.and_then(|id| self.entries.get_mut(&id)) else {
                 continue;
@@ -397,6 +419,20 @@ impl Output for Ways<'_> {
         self.deliver(to, &mut frame, offload);
         *self.frame = frame;
     }
+}
+
+/// Takes a published port out of a translation's service. UDP's clients end in any case: a stale one would go on to a container
+/// that has the port no longer (N-DN-5).
+pub(super) fn take_back(
+    nat: &mut Nat,
+    now: Instant,
+    id: vswitch_nat::MappingId,
+    (protocol, connections): (IpProtocol, Connections),
+) {
+    match connections {
+        Connections::Keep if protocol == IpProtocol::TCP => nat.withdraw(id),
+        Connections::End | Connections::Keep => nat.unpublish(now, id),
+    };
 }
 
 /// A network's zone, by its slot. There are far fewer networks than numbers.

@@ -6,26 +6,28 @@
 //! network that its zone stands for. A frame is changed in place all the way.
 
 mod forwards;
+mod ways;
 mod wire;
 
 use std::{net::IpAddr, ops::RangeInclusive, time::Instant};
 
 use ipnet::IpNet;
-use vswitch_nat::{Config, Egress, Nat, Output, Outside, Verdict, Zone, packet_len};
-use vswitch_proxy::publish::{MappingId, MappingSpec};
+use vswitch_nat::{Config, Egress, Nat, Outside, Verdict, Zone};
+use vswitch_proxy::publish::{Connections, MappingId, MappingSpec};
 use vswitch_switch::PortId;
 use vswitch_wire::{EthernetHeader, MacAddr, Offload, Refusal, Stations, message};
 
 use self::{
     forwards::Forwards,
+    ways::{Ways, place_of},
     wire::{Frame, Wire},
 };
 use super::{
-    conns::Translation,
+    conns::Table,
     network::{Leaving, Network},
 };
 use crate::{
-    dataplane::{DataPlaneError, Forwarding, NetworkSpec, UplinkView, Way},
+    dataplane::{DataPlaneError, Forwarding, NetworkSpec, TableKind, UplinkView, Way},
     io::packet::PacketSocket,
     log::RateLimit,
     model::NetworkId,
@@ -237,8 +239,8 @@ impl Uplink {
     }
 
     /// Ends that, and the connections that have come by it.
-    pub(super) fn unpublish(&mut self, now: Instant, id: MappingId) {
-        self.forwards.unpublish(now, id, &mut self.nat);
+    pub(super) fn unpublish(&mut self, now: Instant, id: MappingId, connections: Connections) {
+        self.forwards.unpublish(now, id, connections, &mut self.nat);
     }
 
     /// Makes some of the container's ports of a mapping one of their own.
@@ -251,11 +253,13 @@ impl Uplink {
         self.forwards.split(now, id, (ports, apart), &mut self.nat);
     }
 
-    /// What translates.
-    pub(super) fn translation(&mut self) -> Translation<'_> {
-        Translation {
+    /// Its connections.
+    pub(super) fn table(&mut self) -> Table<'_> {
+        Table {
+            kind: TableKind::Uplink,
             nat: &mut self.nat,
             networks: &self.names,
+            heard: None,
         }
     }
 
@@ -419,80 +423,6 @@ impl Uplink {
             }
         }
         Ok(zone)
-    }
-}
-
-/// Where packets go from the translation.
-struct Ways<'a> {
-    now: Instant,
-    wire: &'a mut Wire,
-    station: &'a mut Station,
-    networks: &'a mut [Option<Network>],
-    zones: &'a [Option<usize>],
-    touched: &'a mut Vec<usize>,
-    frame: &'a mut Vec<u8>,
-    no_host: &'a mut u64,
-}
-
-impl Ways<'_> {
-    /// Sends the packet in a frame, behind room for an Ethernet header; `offload` counts from the frame's first byte.
-    #[inline]
-    fn forward(&mut self, to: Zone, frame: &mut [u8], offload: Offload) {
-        let len = frame_len(frame);
-        let frame = &mut frame[..len];
-        if to.is_outside() {
-            self.station.send(self.now, frame, offload, self.wire);
-            return;
-        }
-        let now = self.now;
-        let Some((slot, network)) = self.network(to) else {
-            return;
-        };
-        let is_there = network.deliver(now, frame, offload);
-        *self.no_host += u64::from(!is_there);
-        if self.touched.last() != Some(&slot) {
-            self.touched.push(slot);
-        }
-    }
-
-    /// Makes the gateway of a network the source of an ICMP error to one of its hosts.
-    fn sign(&mut self, to: Zone, packet: &mut [u8]) -> Option<()> {
-        let (_, network) = self.network(to)?;
-        let gateways = network.spec.gateways.iter().map(IpNet::addr);
-        wire::set_icmp_source(packet, gateways)
-    }
-
-    fn network(&mut self, zone: Zone) -> Option<(usize, &mut Network)> {
-        let slot = (*self.zones.get(place_of(zone))?)?;
-        let network = self.networks.get_mut(slot)?.as_mut()?;
-        Some((slot, network))
-    }
-}
-
-impl Output for Ways<'_> {
-    fn send(&mut self, to: Zone, packet: &mut [u8], offload: Offload) {
-        let Some(offload) = offload.shifted(ETHERNET) else {
-            return;
-        };
-        let mut frame = std::mem::take(self.frame);
-        frame.clear();
-        frame.resize(EthernetHeader::LEN, 0);
-        frame.extend_from_slice(packet);
-        self.forward(to, &mut frame, offload);
-        *self.frame = frame;
-    }
-}
-
-/// Where a zone's slot is; beyond all of them for the outside.
-fn place_of(zone: Zone) -> usize {
-    usize::from(zone.0).wrapping_sub(1)
-}
-
-/// Bytes of a frame without the padding behind its packet.
-fn frame_len(frame: &[u8]) -> usize {
-    match frame.get(EthernetHeader::LEN..) {
-        Some(packet) => EthernetHeader::LEN + packet_len(packet),
-        None => frame.len(),
     }
 }
 

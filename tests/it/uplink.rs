@@ -1,6 +1,7 @@
 //! Networks that leave by a device on which the daemon is a host of its own.
 
 mod addresses;
+mod connections;
 mod inward;
 mod outward;
 mod refusals;

@@ -22,6 +22,18 @@ pub fn sum(bytes: &[u8]) -> u32 {
     sum_lanes(bytes)
 }
 
+/// Whether a header that contains its own checksum adds up (RFC 1071 §1 (3)), given in parts of which all but the last have an
+/// even length.
+#[inline]
+pub fn holds(parts: [&[u8]; 2]) -> bool {
+    // All ones are the same in every byte order, so nothing is swapped.
+    let total = sum_words(parts[0]) + sum_words(parts[1]);
+    let total = (total >> 32) + (total & 0xffff_ffff);
+    let total = (total >> 16) + (total & 0xffff);
+    let total = (total >> 16) + (total & 0xffff);
+    (total >> 16) + (total & 0xffff) == 0xffff
+}
+
 /// Headers and small packets: the lanes of longer ones would cost more than they add.
 #[inline]
 fn sum_words(bytes: &[u8]) -> u64 {

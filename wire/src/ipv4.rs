@@ -244,8 +244,9 @@ impl<'a> Ipv4Packet<'a> {
     }
 
     /// Whether the header checksum is right.
+    #[inline]
     pub fn has_valid_checksum(&self) -> bool {
-        checksum::fold(checksum::sum(self.header.as_bytes()) + checksum::sum(self.options)) == 0xffff
+        checksum::holds([self.header.as_bytes(), self.options])
     }
 
     /// What the packet carries, and where.

@@ -3,16 +3,17 @@
 use super::{Measure, Peer, Sample, Side};
 use crate::{report::Better, stats::median};
 
-/// A ratio of ours to a peer's that is promised.
+/// A ratio of ours to a peer's, and what is promised of it.
 #[derive(Debug)]
 pub(crate) struct Goal<P: 'static, M> {
     pub(crate) title: &'static str,
     pub(crate) measure: M,
     pub(crate) quantity: Quantity,
+    pub(crate) ours: P,
     /// The best of these counts, round by round.
     pub(crate) against: &'static [P],
-    /// The ratio to reach: at least this if higher is better, else at most.
-    pub(crate) must: f64,
+    /// The ratio to reach: at least this if higher is better, else at most. None if nothing is promised.
+    pub(crate) must: Option<f64>,
     /// The ratio hoped for.
     pub(crate) aim: Option<f64>,
 }
@@ -35,7 +36,7 @@ impl<P: Peer, M: Measure<P>> Goal<P, M> {
     /// Median of the rounds' ratios; none where ours or a peer was not measured.
     pub(crate) fn ratio(&self, sides: &[Side<P>]) -> Option<f64> {
         let side = |peer| sides.iter().find(|side| side.peer == peer);
-        let ours = side(P::OURS)?;
+        let ours = side(self.ours)?;
         let against: Vec<_> = self
             .against
             .iter()
@@ -68,11 +69,13 @@ impl<P: Peer, M: Measure<P>> Goal<P, M> {
         }
     }
 
-    pub(crate) fn is_reached(&self, ratio: f64) -> bool {
-        match self.better() {
-            Better::Higher => ratio >= self.must,
-            Better::Lower => ratio <= self.must,
-        }
+    /// None if nothing is promised.
+    pub(crate) fn is_reached(&self, ratio: f64) -> Option<bool> {
+        let must = self.must?;
+        Some(match self.better() {
+            Better::Higher => ratio >= must,
+            Better::Lower => ratio <= must,
+        })
     }
 }
 
@@ -88,8 +91,6 @@ mod tests {
     }
 
     impl Peer for Switch {
-        const OURS: Self = Self::Ours;
-
         fn title(self) -> &'static str {
             ""
         }
@@ -140,8 +141,9 @@ mod tests {
             title: "",
             measure: Unit(unit),
             quantity: Quantity::Value,
+            ours: Switch::Ours,
             against,
-            must,
+            must: Some(must),
             aim: None,
         }
     }
@@ -172,8 +174,20 @@ mod tests {
         let sides = [side(Switch::Ours, &[Some(0.0)]), side(Switch::One, &[Some(0.0)])];
         let ratio = RETRANSMITS.ratio(&sides);
         assert_eq!(ratio, Some(0.0));
-        assert!(RETRANSMITS.is_reached(0.0));
+        assert_eq!(RETRANSMITS.is_reached(0.0), Some(true));
         let sides = [side(Switch::Ours, &[Some(1.0)]), side(Switch::One, &[Some(0.0)])];
-        assert!(!RETRANSMITS.is_reached(RETRANSMITS.ratio(&sides).unwrap()));
+        assert_eq!(
+            RETRANSMITS.is_reached(RETRANSMITS.ratio(&sides).unwrap()),
+            Some(false)
+        );
+    }
+
+    #[test]
+    fn what_is_not_promised_is_neither_reached_nor_missed() {
+        let nothing = Goal {
+            must: None,
+            ..AGAINST_BOTH
+        };
+        assert_eq!(nothing.is_reached(0.1), None);
     }
 }

@@ -79,7 +79,8 @@ struct Row<P: Peer> {
 struct Outcome {
     title: &'static str,
     better: Better,
-    must: f64,
+    /// None if nothing is promised.
+    must: Option<f64>,
     aim: Option<f64>,
     /// None where ours or a peer was not measured.
     ratio: Option<f64>,
@@ -106,7 +107,7 @@ impl<P: Peer> Report<P> {
                 must: goal.must,
                 aim: goal.aim,
                 ratio,
-                reached: ratio.map(|ratio| goal.is_reached(ratio)),
+                reached: ratio.and_then(|ratio| goal.is_reached(ratio)),
             }
         });
         let goals = goals.collect();
@@ -212,26 +213,36 @@ impl Outcome {
             Better::Lower => "at most",
         };
         let aim = self.aim.map(|aim| format!(", aim {aim}")).unwrap_or_default();
-        let goal = format!("goal {wish} {}{aim}", self.must);
+        let goal = match self.must {
+            Some(must) => format!("goal {wish} {must}{aim}"),
+            None => "no goal".to_owned(),
+        };
         match (self.ratio, self.reached) {
             (Some(ratio), Some(true)) => format!("{ratio:>8.3}  {goal}: reached"),
-            (Some(ratio), _) => format!("{ratio:>8.3}  {goal}: MISSED"),
+            (Some(ratio), Some(false)) => format!("{ratio:>8.3}  {goal}: MISSED"),
+            (Some(ratio), None) => format!("{ratio:>8.3}  {goal}"),
             (None, _) => format!("{:>8}  {goal}: not measured", "-"),
         }
     }
 
     /// How far along the way to the goal, whichever direction is good.
     fn bar(&self) -> Bar {
+        // Without a goal, along the way to the peer.
+        let line = self.must.unwrap_or(1.0);
         let along = |ratio: f64| match self.better {
-            Better::Higher => ratio / self.must,
-            Better::Lower => self.must / ratio,
+            Better::Higher => ratio / line,
+            Better::Lower => line / ratio,
+        };
+        let goal = match self.must {
+            Some(must) => format!("goal {must}"),
+            None => "no goal".to_owned(),
         };
         Bar {
             title: format!("{} {}", self.better.arrow(), self.title),
             length: self.ratio.map_or(0.0, along),
             label: match self.ratio {
-                Some(ratio) => format!("{ratio:.3} (goal {})", self.must),
-                None => format!("not measured (goal {})", self.must),
+                Some(ratio) => format!("{ratio:.3} ({goal})"),
+                None => format!("not measured ({goal})"),
             },
             ticks: self.aim.map(along).into_iter().collect(),
             reached: self.reached,

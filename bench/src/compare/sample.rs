@@ -31,6 +31,8 @@ pub(crate) struct Sample {
 /// What the agents saw.
 pub(crate) enum Seen {
     Bulk(Bulk),
+    /// A bulk of datagrams, which are counted.
+    Datagrams(Bulk),
     /// Things done, and how many more failed.
     Rate {
         per_second: f64,
@@ -44,7 +46,7 @@ impl Sample {
     pub(crate) fn new(seen: &Seen, spent: Spent, seconds: f64) -> Self {
         let taken = match seen {
             // What the relay still held was delivered after the sender's end.
-            Seen::Bulk(bulk) => bulk.received.seconds.max(seconds),
+            Seen::Bulk(bulk) | Seen::Datagrams(bulk) => bulk.received.seconds.max(seconds),
             // Those that got stuck were waited for.
             Seen::Rate { .. } => spent.wall.as_secs_f64(),
             Seen::Times(_) => seconds,
@@ -74,6 +76,12 @@ impl Sample {
                 value: bulk.gbit_per_second(),
                 processor_per_gbit: spent.process.map(|process| process / bulk.gbit()),
                 retransmits: Some(bulk.retransmits),
+                ..sample
+            },
+            Seen::Datagrams(bulk) => Self {
+                value: bulk.kpps(),
+                gbit_per_second: Some(bulk.gbit_per_second()),
+                processor_per_gbit: spent.process.map(|process| process / bulk.gbit()),
                 ..sample
             },
         }

@@ -99,8 +99,9 @@ const fn goal(
         title,
         measure,
         quantity: Quantity::Value,
+        ours: Peer::Ours,
         against,
-        must,
+        must: Some(must),
         aim,
     }
 }

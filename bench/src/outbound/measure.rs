@@ -99,7 +99,7 @@ impl Measure {
             Self::RequestResponse => Seen::Times(ends.round_trip(None, seconds)?),
             Self::RequestResponseSameCore => Seen::Times(ends.round_trip(Some(("0", "0")), seconds)?),
             Self::DatagramRequest => Seen::Times(ends.datagram_round_trip(seconds)?),
-            Self::Datagrams => Seen::Bulk(ends.datagrams(1400, seconds)?),
+            Self::Datagrams => Seen::Datagrams(ends.datagrams(1400, seconds)?),
         };
         let spent = Processor::read(way.process().as_slice())?.since(before);
         let sample = Sample::new(&seen, spent, seconds);
@@ -107,12 +107,6 @@ impl Measure {
             (Self::UploadRetransmits, Seen::Bulk(bulk)) => Sample {
                 value: bulk.retransmits as f64,
                 gbit_per_second: Some(bulk.gbit_per_second()),
-                ..sample
-            },
-            (Self::Datagrams, Seen::Bulk(bulk)) => Sample {
-                value: bulk.kpps(),
-                gbit_per_second: Some(bulk.gbit_per_second()),
-                retransmits: None,
                 ..sample
             },
             _ => sample,

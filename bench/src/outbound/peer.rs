@@ -5,7 +5,7 @@ use clap::ValueEnum;
 
 use crate::{
     compare,
-    daemon::{Daemon, NETWORK, sibling},
+    daemon::{self, Daemon, NETWORK},
     program::{self, Program},
     stage::Stage,
     topology::Netns,
@@ -37,8 +37,6 @@ pub(crate) enum Peer {
 }
 
 impl compare::Peer for Peer {
-    const OURS: Self = Self::Ours;
-
     fn title(self) -> &'static str {
         match self {
             Self::Ours => "vswitchd",
@@ -224,10 +222,7 @@ fn foreign(host: &Netns, program: &str, args: &[&str]) -> Result<(Carrier, Strin
 /// The peer's version, as its Debian package or itself tells it.
 fn version(peer: Peer) -> Result<String> {
     Ok(match peer {
-        Peer::Ours | Peer::OursJumbo => {
-            let program = sibling("vswitchd")?;
-            program::own_version(program.to_str().context("the program's path is not text")?)
-        }
+        Peer::Ours | Peer::OursJumbo => daemon::version()?,
         Peer::Slirp4netns | Peer::Slirp4netnsJumbo => program::version("slirp4netns", "slirp4netns"),
         Peer::Pasta | Peer::PastaTuned | Peer::PastaJumbo => program::version("passt", "pasta"),
         Peer::Kernel => program::kernel_version(),

@@ -100,27 +100,26 @@ impl Sandboxed {
     /// The sandbox's.
     pub(crate) const NAME: &str = "web";
 
-    /// Starts both, with these ports published; also the sandbox's namespace.
-    pub(crate) fn start(host: &Netns, flags: &[String], ports: &[&str]) -> Result<(Self, Netns)> {
+    /// Starts both, with these words for `run`; also the sandbox's namespace, named for its role.
+    pub(crate) fn start(host: &Netns, flags: &[String], role: &str, words: &[&str]) -> Result<(Self, Netns)> {
         let sandboxed = Self {
             daemon: Daemon::start_in(host, flags)?,
         };
         let daemon = &sandboxed.daemon;
         daemon.vswitch(&["network", "create", "--subnet", "10.98.0.0/16", NETWORK])?;
-        daemon.vswitch(&Self::run(ports))?;
+        daemon.vswitch(&Self::run(words))?;
         let answer = daemon.vswitch(&["inspect", "--format", "json", Self::NAME])?;
         let [sandbox]: [Value; 1] = serde_json::from_str(&answer)?;
         let pid = sandbox["State"]["Pid"].as_u64().context("inspect tells no Pid")?;
-        let container = Netns::of_process("ours", pid.try_into()?)?;
+        let container = Netns::of_process(role, pid.try_into()?)?;
         container.use_cubic()?;
         Ok((sandboxed, container))
     }
 
-    fn run<'a>(ports: &[&'a str]) -> Vec<&'a str> {
-        let mut run = vec!["run", "-d", "--name", Self::NAME, "--network", NETWORK];
-        run.extend(ports.iter().flat_map(|port| ["-p", port]));
-        run.extend(["sleep", "infinity"]);
-        run
+    /// The command with these words of the caller's.
+    pub(crate) fn run<'a>(words: &[&'a str]) -> Vec<&'a str> {
+        let run = ["run", "-d", "--name", Self::NAME, "--network", NETWORK];
+        [&run[..], words, &["sleep", "infinity"]].concat()
     }
 }
 
@@ -133,8 +132,8 @@ impl Drop for Sandboxed {
 
 fn ours(port: u16, stage: &Stage, flags: &[String]) -> Result<Published> {
     let [tcp, udp] = ["tcp", "udp"].map(|protocol| format!("0.0.0.0:{port}:{port}/{protocol}"));
-    let ports = [tcp.as_str(), udp.as_str()];
-    let (sandboxed, container) = Sandboxed::start(&stage.host, flags, &ports)?;
+    let ports = ["-p", &tcp, "-p", &udp];
+    let (sandboxed, container) = Sandboxed::start(&stage.host, flags, "ours", &ports)?;
     let run = Sandboxed::run(&ports).join(" ");
     Ok(Published {
         carrier: Carrier::Daemon(sandboxed),

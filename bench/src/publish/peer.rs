@@ -9,7 +9,7 @@ use super::{
     carrier::Published,
     stage::{HOST, ROUTER},
 };
-use crate::{compare, daemon::sibling, program, stage::Stage, traffic::Ends};
+use crate::{compare, daemon, program, stage::Stage, traffic::Ends};
 
 /// What leads from a host's port to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -31,8 +31,6 @@ pub(crate) enum Peer {
 }
 
 impl compare::Peer for Peer {
-    const OURS: Self = Self::Ours;
-
     fn title(self) -> &'static str {
         match self {
             Self::Ours => "vswitchd -p",
@@ -55,10 +53,7 @@ impl Peer {
     /// The peer's version, as its Debian package or itself tells it.
     fn version(self) -> Result<String> {
         Ok(match self {
-            Self::Ours => {
-                let program = sibling("vswitchd")?;
-                program::own_version(program.to_str().context("the program's path is not text")?)
-            }
+            Self::Ours => daemon::version()?,
             Self::DockerProxy => program::version("docker.io", "dockerd"),
             Self::OurDockerProxy => concat!("vswitch ", env!("CARGO_PKG_VERSION")).to_owned(),
             Self::Rootlesskit => program::version("rootlesskit", "rootlesskit"),

@@ -1,6 +1,6 @@
 //! Containers behind a bridge, as dockerd builds them, and a host that publishes by the kernel's DNAT.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 
 use anyhow::Result;
 
@@ -47,16 +47,23 @@ pub(super) fn router(stage: &Stage, container: &Netns, port: u16) -> Result<(Net
     link.lay(&router, &stage.outside)?;
     router.run("sysctl", &["-qw", "net.ipv4.ip_forward=1"])?;
     let Bridged { address } = Bridged::lay(&router, container, 0)?;
-    let translations = ["tcp", "udp"].map(|protocol| {
-        format!("add rule ip bench in iifname uplink {protocol} dport {port} dnat to {address}:{port}")
-    });
+    let command = publish_by_dnat(&router, SocketAddrV4::new(address, port))?;
+    Ok((router, command))
+}
+
+/// Has a router's kernel publish a container's port as one of its own; how, as one would type it.
+pub(crate) fn publish_by_dnat(router: &Netns, container: SocketAddrV4) -> Result<String> {
     router.run("nft", &["add table ip bench"])?;
     let chain = "add chain ip bench in { type nat hook prerouting priority dstnat; }";
     router.run("nft", &[chain])?;
-    for rule in &translations {
+    let port = container.port();
+    let rules = ["tcp", "udp"].map(|protocol| {
+        format!("add rule ip bench in iifname uplink {protocol} dport {port} dnat to {container}")
+    });
+    for rule in &rules {
         router.run("nft", &[rule])?;
     }
-    Ok((router, format!("nft {}", translations.join("; nft "))))
+    Ok(format!("nft {}", rules.join("; nft ")))
 }
 
 /// The address of the relays' host as the outside sees it.

@@ -11,7 +11,8 @@ use crate::{
 };
 
 impl Nat {
-    /// Adds a network.
+    /// Adds a network. Connections with hosts outside that have its addresses are removed: such hosts are forged from now on
+    /// (N-FWD-12).
     ///
     /// # Errors
     ///
@@ -28,17 +29,17 @@ impl Nat {
         if self.networks.len() <= index {
             self.networks.resize_with(index + 1, || None);
         }
-        match &mut self.networks[index] {
-            Some(_) => Err(AddNetworkError::Exists(zone)),
-            place => {
-                if self.mtus.len() <= index {
-                    self.mtus.resize(index + 1, 0);
-                }
-                self.mtus[index] = network.mtu;
-                *place = Some(Inside::from(network));
-                Ok(())
-            }
+        if self.networks[index].is_some() {
+            return Err(AddNetworkError::Exists(zone));
         }
+        if self.mtus.len() <= index {
+            self.mtus.resize(index + 1, 0);
+        }
+        self.mtus[index] = network.mtu;
+        let inside = Inside::from(network);
+        self.remove_where(|tuples| remote(tuples).is_some_and(|remote| inside.contains(remote.ip())));
+        self.networks[index] = Some(inside);
+        Ok(())
     }
 
     /// Removes a network with its connections and published ports.
@@ -55,6 +56,10 @@ impl Nat {
         for host in self.hosts.of_zone(zone) {
             self.flush_number(host);
         }
+        // What others have to it by mappings that let everybody in, or by withdrawn ones.
+        if self.network(zone).is_some_and(|inside| inside.guests > 0) {
+            self.remove_where(|tuples| tuples[1].zone == zone);
+        }
         self.fragments.remove_zone(zone);
         if let Some(place) = self.networks.get_mut(usize::from(zone.0)) {
             *place = None;
@@ -64,7 +69,8 @@ impl Nat {
         }
     }
 
-    /// Says what is outside, from now on. Connections by an address that goes are removed.
+    /// Says what is outside, from now on. Connections by an address that goes are removed, and those with a host that had an
+    /// address that comes.
     pub fn set_outside(&mut self, now: Instant, outside: Outside) {
         self.clock.advance(now);
         self.mtus[0] = match outside.mtu {
@@ -72,23 +78,15 @@ impl Nat {
             mtu => mtu,
         };
         let before = std::mem::replace(&mut self.outside, Exterior::from(outside));
-        let gone: Vec<Address> = before
-            .addresses
-            .into_iter()
-            .filter(|address| !self.is_external(address))
-            .collect();
-        let is_by_gone = |tuples: &[Tuple; 2]| {
-            let mut addresses = tuples.iter().flat_map(|tuple| [&tuple.src, &tuple.dst]);
-            addresses.any(|address| gone.contains(address))
-        };
-        if !gone.is_empty() {
-            let all = self.table.iter();
-            let ended: Vec<ConnId> = all
-                .filter(|(_, conn)| is_by_gone(&conn.tuples))
-                .map(|(id, _)| id)
-                .collect();
-            ended.into_iter().for_each(|id| self.remove_conn(id));
+        if before.addresses == self.outside.addresses {
+            return;
         }
+        let (before, after) = (before.addresses, self.outside.addresses.clone());
+        let has_gone = |address: &Address| before.contains(address) && !after.contains(address);
+        self.remove_where(|tuples| {
+            let mut addresses = tuples.iter().flat_map(|tuple| [&tuple.src, &tuple.dst]);
+            addresses.any(has_gone) || remote(tuples).is_some_and(|remote| after.contains(remote))
+        });
     }
 
     /// Changes how long connections live; each takes it over with its next packet.
@@ -209,6 +207,16 @@ impl Nat {
         self.networks.iter().flatten().map(|inside| &inside.network)
     }
 
+    /// Looks at every connection.
+    fn remove_where(&mut self, is_over: impl Fn(&[Tuple; 2]) -> bool) {
+        let all = self.table.iter();
+        let ended: Vec<ConnId> = all
+            .filter(|(_, conn)| is_over(&conn.tuples))
+            .map(|(id, _)| id)
+            .collect();
+        ended.into_iter().for_each(|id| self.remove_conn(id));
+    }
+
     fn flush_number(&mut self, number: u32) -> usize {
         let count = self.hosts.host(number).count as usize;
         for _ in 0..count {
@@ -222,4 +230,10 @@ impl Nat {
         }
         count
     }
+}
+
+/// The host outside that a connection is with.
+fn remote(tuples: &[Tuple; 2]) -> Option<&Address> {
+    let outside = tuples.iter().find(|tuple| tuple.zone.is_outside());
+    outside.map(|tuple| &tuple.src)
 }

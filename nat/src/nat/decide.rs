@@ -10,13 +10,11 @@ use super::{
     path::{Arrival, Fit, lifetime, on_wire},
 };
 use crate::{
-    Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, Timer, Tuple,
-    Unsolicited, Verdict, Zone,
+    Address, DropReason, Egress, Filtering, HairpinSource, Mapping, Output, PortChoice, TcpPolicy, Timer,
+    Tuple, Unsolicited, Verdict, Zone,
     conntrack::{NONE, NewConn, Status, Tracker},
     external::{self, Endpoint},
     forward::Complaint,
-    icmp_error::IcmpError,
-    npt::PrefixPair,
     rewrite,
     sctp::SctpTrack,
     tcp::TcpTrack,
@@ -35,7 +33,7 @@ pub(super) struct Plan {
 }
 
 /// Where a connection has its external port from.
-enum LeasePlan {
+pub(super) enum LeasePlan {
     /// The endpoint gets a lease.
     Grant(Endpoint, Address, u16),
     /// It has one.
@@ -95,6 +93,7 @@ impl Nat {
         (tuple, fit): (&Tuple, Fit),
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
+        self.clear(&[*tuple, plan.reply], arrival.ticks);
         let host = self.make_room(plan.host, arrival.ticks)?;
         let traffic = on_wire(&arrival.packet, arrival.offload);
         let ends = plan.reply.inverted().ends();
@@ -124,6 +123,7 @@ impl Nat {
             LeasePlan::None => NONE,
         };
         let id = self.enter(conn, host, lease, plan.publication);
+        self.counters.created += 1;
         if let Some(publication) = self.publications.get_mut(plan.publication) {
             publication.hits += 1;
         }
@@ -148,7 +148,12 @@ impl Nat {
                 (Tracker::Sctp(track), timer)
             }
             Kind::Tcp(segment) => {
-                let (track, timer) = TcpTrack::open(segment, &self.config.tcp)?;
+                let is_loose = self.config.tcp.loose || self.picks_up(arrival.now);
+                let policy = TcpPolicy {
+                    loose: is_loose,
+                    ..self.config.tcp
+                };
+                let (track, timer) = TcpTrack::open(segment, &policy)?;
                 (Tracker::Tcp(track), timer)
             }
             Kind::Udp => {
@@ -238,6 +243,14 @@ impl Nat {
         let held = match self.config.port_choice {
             PortChoice::FullyRandom => None,
             PortChoice::Preserve | PortChoice::Random => self.external.of_inside(&inside),
+        };
+        let held = match held {
+            // What is over and not swept yet keeps no port that is somebody else's now (N-TMO-3).
+            Some(number) if self.external.is_reserved(self.external.lease(number)) => {
+                self.expire(arrival.ticks);
+                self.external.of_inside(&inside)
+            }
+            held => held,
         };
         if let Some(number) = held {
             let lease = self.external.lease(number);
@@ -509,7 +522,7 @@ impl Nat {
     }
 
     /// The network that an address is in, by its number; outside there may be many networks with it, which are masqueraded.
-    fn network_of(&self, address: IpAddr) -> Option<Zone> {
+    pub(super) fn network_of(&self, address: IpAddr) -> Option<Zone> {
         let mut networks = self.networks.iter().flatten();
         networks
             .find(|inside| inside.contains(address))
@@ -529,85 +542,6 @@ impl Nat {
             _ => return,
         };
         self.complain(arrival, complaint, out);
-    }
-}
-
-/// A prefix translation's way: which pair, and to which zone.
-#[derive(Clone, Copy)]
-pub(super) struct StatelessWay {
-    pair: PrefixPair,
-    egress: Zone,
-}
-
-impl Nat {
-    /// Whether the packet is translated without state, and how.
-    fn stateless_way(&self, arrival: &Arrival<'_>) -> Result<Option<StatelessWay>, DropReason> {
-        // An address of the engine's is its own even where it is within a translated prefix.
-        if arrival.packet.src.is_v4() || self.is_external(&arrival.packet.dst) {
-            return Ok(None);
-        }
-        let (src, dst) = (arrival.packet.src.ip(), arrival.packet.dst.ip());
-        if arrival.zone.is_outside() {
-            let mut pairs = self
-                .networks
-                .iter()
-                .flatten()
-                .filter_map(|inside| match inside.network.egress {
-                    Egress::Prefix(pair) if IpNet::V6(pair.external()).contains(&dst) => Some(StatelessWay {
-                        pair,
-                        egress: inside.network.zone,
-                    }),
-                    _ => None,
-                });
-            let way = pairs.next();
-            if way.is_some() && (self.network_of(src).is_some() || self.is_external(&arrival.packet.src)) {
-                return Err(DropReason::Spoofed);
-            }
-            return Ok(way);
-        }
-        let inside = self.network(arrival.zone).ok_or(DropReason::NoRoute)?;
-        let Egress::Prefix(pair) = inside.network.egress else {
-            return Ok(None);
-        };
-        let stays =
-            inside.owns(&arrival.packet.dst) || inside.contains(dst) || self.network_of(dst).is_some();
-        if stays {
-            return Ok(None);
-        }
-        if !inside.contains(src) || inside.owns(&arrival.packet.src) {
-            return Err(DropReason::Spoofed);
-        }
-        Ok(Some(StatelessWay {
-            pair,
-            egress: Zone::OUTSIDE,
-        }))
-    }
-
-    fn send_stateless(
-        &mut self,
-        arrival: &mut Arrival<'_>,
-        way: StatelessWay,
-        out: &mut impl Output,
-    ) -> Result<Verdict, DropReason> {
-        let fit = self.check_way(arrival, way.egress, out)?;
-        match way.egress.is_outside() {
-            true => way.pair.translate_outward(arrival.bytes, &arrival.packet)?,
-            false => way.pair.translate_inward(arrival.bytes, &arrival.packet)?,
-        }
-        self.pass_on(arrival, (way.egress, fit), out)
-    }
-
-    /// An ICMP error about a packet that no connection knows: one that a prefix translation let through, or a stranger's.
-    pub(super) fn take_stateless_error(
-        &mut self,
-        arrival: &mut Arrival<'_>,
-        error: &IcmpError,
-        out: &mut impl Output,
-    ) -> Result<Verdict, DropReason> {
-        match self.stateless_way(arrival)? {
-            Some(way) if !error.is_redirect => self.send_stateless(arrival, way, out),
-            _ => Err(DropReason::IcmpUnrelated),
-        }
     }
 }
 

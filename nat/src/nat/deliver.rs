@@ -129,6 +129,12 @@ impl Nat {
         bytes: &[u8],
         out: &mut impl Output,
     ) {
+        let src = bytes.get(8..24).and_then(|src| src.first_chunk());
+        let src = src.map(|&src| Address::v6(src));
+        // Whose source is forged is not told of it.
+        if src.is_none_or(|src| self.check_source(zone, &src).is_err()) {
+            return;
+        }
         let Some(from) = self.own_address(zone, false) else {
             return;
         };

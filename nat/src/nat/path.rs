@@ -432,7 +432,7 @@ fn track(
         (_, Kind::Answer) if direction == Direction::Original => Err(DropReason::Invalid),
         (Tracker::Tcp(_), _) => Err(DropReason::Invalid),
         // Only what goes on for a while is a stream (N-FLT-6).
-        (Tracker::Udp(since), _) if is_replied && arrival.ticks >= since.plus(STREAM_AGE) => {
+        (Tracker::Udp(since), _) if is_replied && arrival.ticks.since(*since) >= STREAM_AGE => {
             tracked(Timer::UdpStream, Fate::Assure)
         }
         (Tracker::Udp(_), _) if conn.status.contains(Status::SHORT) => tracked(Timer::UdpShort, Fate::Keep),

@@ -46,10 +46,11 @@ impl Nat {
             return Ok(Some(own));
         }
         let of_zone = self.network(zone).map_or(0, |inside| inside.count);
-        let (scope, held) = if self.table.len() >= limits.connections {
-            (None, self.table.len())
-        } else if of_zone >= limits.per_zone {
+        // A zone that is full makes room in itself, also in a full table, where that is room enough.
+        let (scope, held) = if of_zone >= limits.per_zone {
             (Some(zone), of_zone)
+        } else if self.table.len() >= limits.connections {
+            (None, self.table.len())
         } else {
             return Ok(None);
         };
@@ -70,16 +71,22 @@ impl Nat {
         }
     }
 
-    /// Enters a connection with everything that hangs on it.
-    pub(super) fn enter(&mut self, conn: NewConn, host: u32, lease: u32, publication: u32) -> ConnId {
-        for tuple in &conn.tuples {
-            // What is over but was not swept yet may have the same.
-            if let Some((id, _)) = self.table.find(tuple) {
+    /// Removes what is over but was not swept yet and has one of these tuples. Goes before a new connection's host is looked for,
+    /// which it may forget.
+    pub(super) fn clear(&mut self, tuples: &[Tuple; 2], now: Ticks) {
+        for tuple in tuples {
+            if let Some((id, _)) = self.table.find(tuple)
+                && self.table.conn(id).deadline <= now
+            {
                 self.counters.expired += 1;
                 self.remove_conn(id);
             }
         }
-        let remote = remote(&conn.tuples);
+    }
+
+    /// Enters a connection, whose tuples are free, with everything that hangs on it.
+    pub(super) fn enter(&mut self, conn: NewConn, host: u32, lease: u32, publication: u32) -> ConnId {
+        let (remote, egress) = (remote(&conn.tuples), conn.tuples[1].zone);
         let is_strangers = is_strangers(conn.status, &conn.tuples);
         // Also where it has no port (N-PORT-10).
         let external = Some(conn.tuples[1].dst).filter(|shown| self.is_external(shown));
@@ -103,6 +110,9 @@ impl Nat {
         if let Some(inside) = self.network_mut(zone) {
             inside.count += 1;
         }
+        if let Some(inside) = self.network_mut(egress).filter(|_| egress != zone) {
+            inside.guests += 1;
+        }
         if let Some(publication) = self.publications.get_mut(publication) {
             self.table
                 .push(&mut publication.connections, Chain::Publication, id);
@@ -113,7 +123,6 @@ impl Nat {
             (_, true) => self.external.admit_stranger(lease),
             (_, false) => self.note_contact(lease, (zone, remote)),
         }
-        self.counters.created += 1;
         id
     }
 
@@ -127,7 +136,7 @@ impl Nat {
         } = self.table.cold(id);
         let conn = self.table.conn(id);
         let is_assured = conn.status.contains(Status::ASSURED);
-        let remote = remote(&conn.tuples);
+        let (remote, egress) = (remote(&conn.tuples), conn.tuples[1].zone);
         let is_strangers = is_strangers(conn.status, &conn.tuples);
         let owner = self.hosts.host_mut(host);
         owner.count -= 1;
@@ -141,6 +150,9 @@ impl Nat {
         }
         if let Some(inside) = self.network_mut(zone) {
             inside.count = inside.count.saturating_sub(1);
+        }
+        if let Some(inside) = self.network_mut(egress).filter(|_| egress != zone) {
+            inside.guests = inside.guests.saturating_sub(1);
         }
         if let Some(publication) = self.publications.get_mut(publication) {
             self.table

@@ -16,6 +16,11 @@ pub(crate) fn of(packet: &[u8]) -> Option<[u8; 4]> {
     Some((!update(register, rest)).to_le_bytes())
 }
 
+/// The checksum of any bytes.
+pub(crate) fn sum(bytes: &[u8]) -> u32 {
+    !update(!0, bytes)
+}
+
 /// The register after `bytes`, eight at a time ("slicing": Kounavis and Berry, 2005).
 fn update(register: u32, bytes: &[u8]) -> u32 {
     let (blocks, rest) = bytes.as_chunks::<8>();

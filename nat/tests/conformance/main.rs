@@ -9,6 +9,9 @@ mod fairness;
 mod filtering;
 mod forwarding;
 mod fragments;
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
+mod fuzzed;
 mod golden;
 mod invalid;
 mod mapping;
@@ -19,6 +22,7 @@ mod ports;
 mod properties;
 mod published;
 mod queries;
+mod restart;
 mod site;
 mod tables;
 mod tcp;

@@ -9,8 +9,8 @@ use vswitch_wire::{Offload, PartialChecksum};
 
 use crate::{
     packets::{
-        ACK, End, ICMP, ICMPV6, SYN, TCP, UDP, dst, ends, error, fragments, is_v4, mended, ping, pong, raw,
-        sctp, src, tcp_with, transport, ttl, udp_with, with_ttl,
+        ACK, End, ICMP, ICMPV6, SYN, TCP, UDP, dst, ends, error, fragments, fragments_v6, is_v4, mended,
+        ping, pong, raw, sctp, src, tcp_with, transport, ttl, udp_with, with_ttl,
     },
     site::*,
 };
@@ -131,6 +131,49 @@ proptest! {
         prop_assert!(given == right || (given == 0xffff && right == 0) || (given == 0 && right == 0xffff));
         prop_assert_eq!(&outcome.bytes[..at], &expected[..at]);
         prop_assert_eq!(&outcome.bytes[at + 2..], &expected[at + 2..]);
+    }
+
+    /// However a datagram is cut and in whatever order its pieces come, some of them twice, it leaves once, whole and translated,
+    /// with the last piece that was missing.
+    #[test]
+    fn p_n_fr_1_any_cut_in_any_order(
+        len in 64usize..3000,
+        cuts in prop::collection::btree_set(1usize..374, 1..6),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 12),
+        twice in any::<prop::sample::Index>(),
+        is_v4 in any::<bool>(),
+    ) {
+        let mut site = Site::new();
+        let from = (of_version(is_v4, 0, HOSTS), 5000);
+        let to = (of_version(is_v4, 0, SERVERS), 53);
+        let payload: Vec<u8> = (0..len).map(|n| (n * 7) as u8).collect();
+        let packet = udp_with(from, to, &payload);
+        let cuts: Vec<usize> = cuts.into_iter().map(|cut| cut * 8).filter(|&cut| cut < len + 8).collect();
+        prop_assume!(!cuts.is_empty());
+        let (mut pieces, head) = match is_v4 {
+            true => (fragments(&packet, &cuts), 20),
+            false => (fragments_v6(&packet, &cuts), 48),
+        };
+        prop_assume!(pieces.iter().all(|piece| piece.len() <= 1500));
+        for (at, other) in order.iter().enumerate().take(pieces.len()) {
+            let other = other.index(pieces.len());
+            pieces.swap(at, other);
+        }
+        let again = pieces[twice.index(pieces.len())].clone();
+        let (last, before) = pieces.split_last().expect("pieces");
+        for piece in before.iter().chain([&again].into_iter().filter(|again| *again != last)) {
+            let outcome = site.put(INSIDE, piece);
+            prop_assert_eq!(outcome.verdict, Verdict::Consumed);
+            prop_assert!(outcome.sent.is_empty());
+        }
+        let outcome = site.put(INSIDE, last);
+        let came = pieces.iter().map(Vec::len).max();
+        let left = outcome.sent.iter().map(|(_, piece)| piece.len()).max();
+        prop_assert!(left.is_some() && left <= came, "no piece is larger than what came");
+        let body: Vec<u8> = outcome.sent.iter().flat_map(|(_, piece)| piece[head..].to_vec()).collect();
+        let shown = of_version(is_v4, 0, [[X, X, X], [X6, X6, X6]]);
+        let expected = udp_with((shown, 5000), to, &payload);
+        prop_assert_eq!(&body[..], transport(&expected));
     }
 
     /// Of any number of flows of a few hosts, no two show the same outside, in either mapping and with every choice of ports.

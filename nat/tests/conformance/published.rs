@@ -140,6 +140,29 @@ fn n_dn_5_the_decision_sticks_and_a_publication_that_goes_ends_its_sessions() {
 }
 
 #[test]
+fn n_dn_5_a_publication_may_be_withdrawn_without_its_sessions() {
+    let mut site = Site::new();
+    let id = site.publish(UDP, 5353, (B, 53));
+    let asked = udp((S, 4000), (X, 5353));
+    site.back(&asked);
+    assert!(site.nat.withdraw(id));
+    assert!(!site.nat.withdraw(id));
+    assert_eq!(site.nat.mappings().count(), 0);
+    assert_eq!(
+        site.refused(OUTSIDE, &udp((S, 4001), (X, 5353))),
+        DropReason::Unsolicited
+    );
+    assert_eq!(ends(&site.back(&asked)).1, (B, 53));
+    assert_eq!(ends(&site.out(&udp((B, 53), (S, 4000)))).0, (X, 5353));
+    // Name and port are free, and who has them next has sessions of its own.
+    site.publish(UDP, 5353, (C, 53));
+    assert_eq!(ends(&site.back(&asked)).1, (B, 53));
+    assert_eq!(ends(&site.back(&udp((S, 4001), (X, 5353)))).1, (C, 53));
+    site.nat.unpublish(site.clock.now(), id);
+    assert_eq!(site.only().reply.src, B.into());
+}
+
+#[test]
 fn n_dn_5_a_new_publication_does_not_move_a_session() {
     let mut site = Site::new();
     site.external((A, 5353), (S, 4000));

@@ -79,6 +79,26 @@ fn n_tbl_6_but_by_a_published_port() {
 }
 
 #[test]
+fn n_tbl_9_what_others_have_to_a_network_goes_with_it() {
+    let mut site = Site::with(|config| config.filtering = vswitch_nat::Filtering::EndpointIndependent);
+    site.add(beside("10.0.1.0/24"));
+    let there = ([10, 0, 1, 2].into(), 1111);
+    let id = site.publish(UDP, 5353, (B, 53));
+    site.pass(OTHER, INSIDE, &udp(there, (X, 5353)));
+    site.nat.withdraw(id);
+    let shown = ends(&site.pass(INSIDE, OUTSIDE, &udp((A, 5000), (S, 9)))).0;
+    site.pass(OTHER, INSIDE, &udp(there, shown));
+    site.pass(OTHER, OUTSIDE, &udp(there, (S, 9)));
+    assert_eq!(site.conns().len(), 4);
+    site.nat.remove_network(site.clock.now(), INSIDE);
+    assert_eq!(site.only().reply.zone, OUTSIDE);
+    // Nothing of it leads into the next network of that number.
+    site.add(network(INSIDE));
+    assert_eq!(site.put(OTHER, &udp(there, (X, 5353))).verdict, Verdict::Local);
+    assert_eq!(site.put(OTHER, &udp(there, shown)).verdict, Verdict::Local);
+}
+
+#[test]
 fn n_tbl_6_numbers_of_networks() {
     let mut site = Site::new();
     assert_eq!(

@@ -10,7 +10,7 @@ use super::super::types::{
 };
 use crate::{
     control::State as Objects,
-    dataplane::{ConnRow, TranslatedNetwork, TranslatedPort, TranslationView, has_ports},
+    dataplane::{ConnRow, TableKind, TranslatedNetwork, TranslatedPort, TranslationView, has_ports},
     model::NetworkId,
 };
 
@@ -99,24 +99,29 @@ pub(super) fn nat_info(state: &Objects, views: Vec<TranslationView>) -> NatInfo 
     );
     let mut info = NatInfo::default();
     for view in views {
-        info.external_addresses.extend(view.addresses);
         info.connections += view.connections as u64;
         for (name, count) in view.drops.into_iter().chain(view.other) {
             *info.counters.entry(name.to_owned()).or_default() += count;
         }
-        info.networks.extend(
-            view.networks
-                .into_iter()
-                .map(|network| nat_network(state, network)),
-        );
+        let from = match view.kind {
+            TableKind::Inside => "inside",
+            TableKind::Uplink => {
+                info.external_addresses.extend(view.addresses);
+                let networks = view.networks.into_iter();
+                info.networks
+                    .extend(networks.map(|network| nat_network(state, network)));
+                "outside"
+            }
+        };
+        let ports = view.ports.into_iter();
         info.ports
-            .extend(view.ports.into_iter().map(|port| nat_port(state, &owners, port)));
+            .extend(ports.map(|port| nat_port(state, &owners, from, port)));
     }
     info.networks
         .sort_by(|a, b| (&a.network, a.zone).cmp(&(&b.network, b.zone)));
     info.ports.sort_by(|a, b| {
         let order = |port: &NatPort| (port.port, port.external, port.target);
-        (&a.protocol, order(a)).cmp(&(&b.protocol, order(b)))
+        (&a.protocol, order(a), &b.from).cmp(&(&b.protocol, order(b), &a.from))
     });
     info
 }
@@ -141,7 +146,7 @@ fn nat_network(state: &Objects, of: TranslatedNetwork) -> NatNetwork {
     }
 }
 
-fn nat_port(state: &Objects, owners: &Owners<'_>, port: TranslatedPort) -> NatPort {
+fn nat_port(state: &Objects, owners: &Owners<'_>, from: &str, port: TranslatedPort) -> NatPort {
     let TranslatedPort {
         network,
         mapping,
@@ -149,6 +154,7 @@ fn nat_port(state: &Objects, owners: &Owners<'_>, port: TranslatedPort) -> NatPo
     } = port;
     let (first, last) = (*mapping.ports.start(), *mapping.ports.end());
     NatPort {
+        from: from.to_owned(),
         protocol: protocol_name(mapping.protocol.0).to_owned(),
         external: mapping.external,
         port: first,

@@ -46,7 +46,7 @@ pub struct ConnectionSide {
     /// What is asked or answered, of ICMP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub icmp: Option<IcmpQuery>,
-    /// The routing domain that the sender is in; 0 is the outside.
+    /// The routing domain that the sender is in; 0 is the outside. The uplink and each packet loop number theirs on their own.
     pub zone: u16,
     /// Name of the sender's network; empty if it is outside.
     pub network: String,
@@ -104,7 +104,7 @@ pub enum ConnectionEvent {
 pub struct NatInfo {
     /// External addresses in use, in order of preference.
     pub external_addresses: Vec<IpAddr>,
-    /// Networks whose packets are translated or routed, by name.
+    /// Networks that leave by the uplink, by name.
     pub networks: Vec<NatNetwork>,
     /// Published ports that are translated; others are in `GET /vswitch/v1/ports`.
     pub ports: Vec<NatPort>,
@@ -156,15 +156,18 @@ pub enum NatEgress {
     },
 }
 
-/// A published port of external addresses.
+/// A published port that is translated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NatPort {
+    /// `outside` for who comes by the uplink, `inside` for containers of this daemon, for which the addresses are the host's and
+    /// their gateway's.
+    pub from: String,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
-    /// The external address; null for all of the target's version.
+    /// The address that is called; null for all of the target's version.
     pub external: Option<IpAddr>,
-    /// First external port.
+    /// First port there.
     pub port: u16,
     /// How many there are.
     pub count: u16,

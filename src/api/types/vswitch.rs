@@ -269,8 +269,8 @@ pub struct FdbEntry {
     pub kind: String,
 }
 
-/// One port with its counters, in `GET /vswitch/v1/stats`. Where packets are translated a last one that is on no network,
-/// `nat`, has the translation's drops and counters, if all are asked for.
+/// One port with its counters, in `GET /vswitch/v1/stats`. Where packets were translated a last one that is on no
+/// network, `nat`, has the translation's drops and counters, if all are asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct PortStats {

@@ -164,8 +164,8 @@ pub enum Status {
 pub(super) const ABOUT: &str = "\
 Show and remove connections that are translated, as conntrack(8) does, in its format.
 
-These are connections of networks that leave by a device uplink (vswitchd --uplink device=…). Connections that end in \
-sockets of the host are not here: `vswitch flows` shows those. At the end of a line are the networks and sandboxes that the \
+These are connections of networks that leave by a device uplink (vswitchd --uplink device=…), and calls of published ports \
+between containers. Connections that end in sockets of the host are not here: `vswitch flows` shows those. At the end of a line are the networks and sandboxes that the \
 connection's sides are on; zone-orig and zone-reply number the networks' routing domains.";
 
 pub(super) const EXIT_CODES: &str = "\

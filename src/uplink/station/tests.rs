@@ -1,10 +1,17 @@
 //! On a virtual clock: what is sent, and when.
 
-use std::time::Duration;
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    time::Duration,
+};
 
 use vswitch_testkit::{
     Clock,
     frames::{Arp, Packet, Upper},
+};
+use vswitch_wire::{
+    ArpOperation, Icmpv6Packet,
+    ndp::{self, NdpMessage},
 };
 
 use super::*;
@@ -106,9 +113,20 @@ impl Link {
             .send(self.clock.now(), &mut frame, Offload::NONE, &mut self.sent);
     }
 
+    /// What was sent about addresses; what was said of groups is left out.
     fn said(&mut self) -> Vec<Said> {
         let sent = std::mem::take(&mut self.sent.0);
-        sent.iter().map(|(frame, _)| said(frame)).collect()
+        let frames = sent.iter().map(|(frame, _)| frame);
+        frames
+            .filter(|frame| report(frame).is_none())
+            .map(|frame| said(frame))
+            .collect()
+    }
+
+    /// What was said of groups: from which address, and which record types and groups.
+    fn reports(&mut self) -> Vec<(Ipv6Addr, Vec<(u8, Ipv6Addr)>)> {
+        let sent = std::mem::take(&mut self.sent.0);
+        sent.iter().filter_map(|(frame, _)| report(frame)).collect()
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -154,6 +172,28 @@ fn said(frame: &[u8]) -> Said {
             }
         }
     }
+}
+
+/// Reads a membership report with every check that a switch may make.
+fn report(frame: &[u8]) -> Option<(Ipv6Addr, Vec<(u8, Ipv6Addr)>)> {
+    let (ethernet, payload) = EthernetHeader::parse(frame).ok()?;
+    if ethernet.ethertype != EtherType::IPV6 || ethernet.dst != MacAddr([0x33, 0x33, 0, 0, 0, 0x16]) {
+        return None;
+    }
+    let packet = Ipv6Packet::parse(payload).expect("IPv6");
+    let (src, dst) = (packet.header().src(), packet.header().dst());
+    assert_eq!((packet.header().hop_limit(), dst), (1, ip6("ff02::16")));
+    assert_eq!(packet.payload()[..8], [58, 0, 5, 2, 0, 0, 1, 0], "router alert");
+    let icmp = Icmpv6Packet::parse(&packet.payload()[8..]).expect("ICMPv6");
+    assert!(icmp.has_valid_checksum(src, dst));
+    assert_eq!(icmp.header().kind(), 143);
+    let records = icmp.payload().chunks(20).map(|record| {
+        let group: [u8; 16] = record[4..].try_into().expect("a whole record");
+        (record[0], group.into())
+    });
+    let records: Vec<_> = records.collect();
+    assert_eq!(packet.payload()[15], records.len() as u8);
+    Some((src, records))
 }
 
 fn ip6(text: &str) -> Ipv6Addr {
@@ -208,6 +248,51 @@ fn an_ipv6_address_is_tested_for_a_second_and_so_is_the_link_local_one() {
     );
     // The link-local one is nobody's business outside the link.
     assert_eq!(link.station.usable().count(), 1);
+}
+
+/// RFC 3810.
+#[test]
+fn membership_in_the_groups_of_solicitations_is_told_at_first_and_when_asked() {
+    let mut link = Link::new(&["192.0.2.10/24", "2001:db8:1::a/64"], &[]);
+    link.pass(Duration::from_millis(500));
+    let groups = |kind| {
+        let addresses = [ip6("2001:db8:1::a"), MAC.link_local()];
+        addresses
+            .map(|address| (kind, ndp::solicited_node(address)))
+            .to_vec()
+    };
+    let first = link.reports();
+    assert_eq!(
+        first[0],
+        (Ipv6Addr::UNSPECIFIED, groups(4)),
+        "before anything is asked"
+    );
+    link.pass(SECOND);
+    let last = link.reports().pop().expect("told again");
+    assert_eq!(last, (MAC.link_local(), groups(4)));
+    link.pass(20 * SECOND);
+    link.reports();
+    let query = |src: Ipv6Addr, ttl| {
+        let body = [&[0x27, 0x10, 0, 0], &[0; 16][..], &[2, 125, 0, 0]].concat();
+        let packet = Packet {
+            ttl,
+            ..Packet::new(src, icmp::ALL_NODES, Upper::Icmp(130, 0, body))
+        };
+        packet.extended(0, 1)
+    };
+    let to_all = ndp::multicast_mac(icmp::ALL_NODES);
+    let router = ip6("fe80::1");
+    link.hear_nd(&query(router, 1), OTHER, to_all);
+    link.hear_nd(&query(router, 1), OTHER, to_all);
+    assert_eq!(link.reports(), [(MAC.link_local(), groups(2))], "once");
+    link.pass(2 * SECOND);
+    link.hear_nd(&query(router, 64), OTHER, to_all);
+    link.hear_nd(&query(ip6("2001:db8:1::1"), 1), OTHER, to_all);
+    assert_eq!(link.reports(), [], "from beyond the link");
+    let mut v4 = Link::new(&["192.0.2.10/24"], &[]);
+    v4.pass(5 * SECOND);
+    v4.hear_nd(&query(router, 1), OTHER, to_all);
+    assert_eq!(v4.reports(), [], "there are none");
 }
 
 #[test]

@@ -18,10 +18,11 @@ fn a_table_is_visited_in_parts_and_what_fits_is_removed() {
     let mut site = Site::new();
     let count = 2 * AT_ONCE as usize + 3;
     (0..count).for_each(|index| site.datagram(1024 + index as u16));
-    let mut visit = |visit, filter: &ConnFilter| {
-        let (mut rows, mut place) = (Vec::new(), Some(0));
+    let mut visit = |what, filter: &ConnFilter| {
+        let (mut rows, mut place) = (Vec::new(), Some(TablePlace::START));
         while let Some(from) = place {
-            let (part, next) = site.translation().visit(Clock::new().now(), visit, filter, from);
+            let now = site.now;
+            let (part, next) = visit([None, Some(site.table())], now, (what, filter), from);
             assert!(part.len() <= AT_ONCE as usize);
             rows.extend(part);
             place = next;
@@ -56,13 +57,13 @@ fn n_tbl_7_a_watcher_hears_what_happens_while_it_listens() {
     let mut site = Site::new();
     let mut watchers = Watchers::default();
     site.datagram(5000);
-    watchers.settle(Some(site.translation()));
+    watchers.tell(site.tables());
     let (watcher, mut events) = Watcher::new(ConnFilter::default().into());
-    watchers.add(watcher);
-    watchers.settle(Some(site.translation()));
+    watchers.add(watcher, site.tables());
+    watchers.tell(site.tables());
     site.datagram(5001);
     site.nat.remove_network(site.now, Zone(1));
-    watchers.settle(Some(site.translation()));
+    watchers.tell(site.tables());
     let heard: Vec<(&str, u16, Option<NetworkId>)> = (0..3)
         .map(|_| match events.try_recv() {
             Ok(Some(ConnEvent::New(row))) => ("new", row.view.original.src_port, row.networks[0]),
@@ -87,20 +88,70 @@ fn n_tbl_7_events_cost_nothing_without_a_watcher_and_are_lost_rather_than_waited
     let mut site = Site::new();
     let mut watchers = Watchers::default();
     let (watcher, events) = Watcher::new(ConnFilter::default().into());
-    watchers.add(watcher);
-    watchers.settle(Some(site.translation()));
+    watchers.add(watcher, site.tables());
+    watchers.tell(site.tables());
     // More than the translation keeps, and in turn more than the watcher's channel takes.
     (0..5000).for_each(|index| site.datagram(1024 + index));
-    watchers.settle(Some(site.translation()));
+    watchers.tell(site.tables());
     let lost = site.nat.counters().events_lost;
     assert!(lost > 0);
-    watchers.settle(Some(site.translation()));
-    assert_eq!(watchers.lost, lost, "told once");
+    watchers.tell(site.tables());
+    assert_eq!(watchers.lost, [lost, 0], "told once");
     drop(events);
-    watchers.settle(Some(site.translation()));
-    assert!(watchers.all.is_empty());
+    watchers.tell(site.tables());
+    assert!(!watchers.are_there());
     site.datagram(9000);
     assert_eq!(site.nat.poll_event(), None, "nobody wants them any more");
+}
+
+#[test]
+fn what_somebody_else_takes_is_heard_only_while_there_are_watchers() {
+    let mut site = Site::new();
+    site.nat.set_events(true);
+    let mut heard = Heard::default();
+    let mut watchers = Watchers::default();
+    let (watcher, mut events) = Watcher::new(ConnFilter::default().into());
+    let hear = |site: &mut Site, heard: &mut Heard, port: u16| {
+        site.datagram(port);
+        while let Some(event) = site.nat.poll_event() {
+            heard.push(&event);
+        }
+    };
+    hear(&mut site, &mut heard, 5000);
+    let Site { nat, networks, .. } = &mut site;
+    let table = Table {
+        kind: TableKind::Inside,
+        nat,
+        networks,
+        heard: Some(&mut heard),
+    };
+    watchers.add(watcher, [None, Some(table)]);
+    hear(&mut site, &mut heard, 5001);
+    let Site { nat, networks, .. } = &mut site;
+    let table = Table {
+        kind: TableKind::Inside,
+        nat,
+        networks,
+        heard: Some(&mut heard),
+    };
+    watchers.tell([None, Some(table)]);
+    assert!(matches!(events.try_recv(), Ok(Some(ConnEvent::New(row))) if row.view.original.src_port == 5001));
+    assert!(events.try_recv().is_err());
+    // Too many in a turn are lost, and counted.
+    let event = Event::New(site.nat.connections(site.now).next().expect("there are two"));
+    (0..=MOST_HEARD).for_each(|_| heard.push(&event));
+    assert_eq!((heard.events.len(), heard.lost), (MOST_HEARD, 1));
+    drop(events);
+    let Site { nat, networks, .. } = &mut site;
+    let table = Table {
+        kind: TableKind::Inside,
+        nat,
+        networks,
+        heard: Some(&mut heard),
+    };
+    watchers.tell([None, Some(table)]);
+    hear(&mut site, &mut heard, 5002);
+    assert!(heard.events.is_empty(), "nobody wants them any more");
 }
 
 #[test]
@@ -119,7 +170,7 @@ fn rules_have_networks_ports_and_counters_above_zero() {
     assert_eq!(site.nat.publish(mapping.clone()), Ok(()));
     let mut stray = Packet::udp_ports(OUTSIDE, EXTERNAL, 9, 9).bytes();
     assert!(matches!(site.take(Zone::OUTSIDE, &mut stray), Verdict::Drop(_)));
-    let view = site.translation().view();
+    let view = site.table().view();
     assert_eq!(view.addresses, [IpAddr::V4(EXTERNAL)]);
     assert_eq!((view.connections, view.networks[0].connections), (1, 1));
     assert_eq!(view.networks[0].network, Some(fixtures::id(1)));
@@ -161,11 +212,17 @@ impl Site {
         }
     }
 
-    fn translation(&mut self) -> Translation<'_> {
-        Translation {
+    fn table(&mut self) -> Table<'_> {
+        Table {
+            kind: TableKind::Uplink,
             nat: &mut self.nat,
             networks: &self.networks,
+            heard: None,
         }
+    }
+
+    fn tables(&mut self) -> [Option<Table<'_>>; TABLES] {
+        [Some(self.table()), None]
     }
 
     /// Has the host inside send a datagram.

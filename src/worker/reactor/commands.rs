@@ -19,7 +19,7 @@ use crate::{
     io::{device::Device, packet::PacketSocket},
     model::{EndpointId, NetworkId},
     uplink::DeviceUplink,
-    worker::ports::Attached,
+    worker::{conns, ports::Attached},
 };
 
 impl Reactor {
@@ -41,7 +41,8 @@ impl Reactor {
                 let _ = reply.send(self.add_uplink(now, uplink, mtu, socket));
             }
             Command::ConnectionEvents { watcher, reply } => {
-                self.watchers.add(watcher);
+                let uplink = self.uplink.as_mut().map(Uplink::table);
+                self.watchers.add(watcher, [uplink, Some(self.shortcut.table())]);
                 let _ = reply.send(Ok(()));
             }
             Command::Connections {
@@ -50,10 +51,13 @@ impl Reactor {
                 from,
                 reply,
             } => {
-                let visited = self
-                    .translation()
-                    .map(|mut translation| translation.visit(now, visit, &filter, from));
-                let _ = reply.send(Ok(visited.unwrap_or_default()));
+                let tables = [
+                    self.uplink.as_mut().map(Uplink::table),
+                    Some(self.shortcut.table()),
+                ];
+                let visited = conns::visit(tables, now, (visit, &filter), from);
+                self.shortcut.settle(&mut self.networks);
+                let _ = reply.send(Ok(visited));
             }
             Command::Fdb { network, reply } => {
                 let _ = reply.send(Ok(self.fdb(now, network)));
@@ -126,7 +130,9 @@ impl Reactor {
             }
             Command::Stop => {}
             Command::Translations { reply } => {
-                let _ = reply.send(Ok(self.translation().map(|translation| translation.view())));
+                let uplink = self.uplink.as_mut().map(Uplink::table);
+                let tables = uplink.into_iter().chain([self.shortcut.table()]);
+                let _ = reply.send(Ok(tables.map(|table| table.view()).collect()));
             }
             Command::Unpublish {
                 network,
@@ -316,7 +322,7 @@ impl Reactor {
         settle(now, network, &mut self.deadline, &self.events);
         if published.is_err() {
             if let Some(uplink) = &mut self.uplink {
-                uplink.unpublish(now, mapping);
+                uplink.unpublish(now, mapping, Connections::End);
             }
             self.shortcut
                 .unpublish(now, mapping, Connections::End, &mut self.networks);
@@ -339,7 +345,7 @@ impl Reactor {
         let listeners = network.unpublish(mapping, connections, &mut around);
         settle(now, network, &mut self.deadline, &self.events);
         if let Some(uplink) = &mut self.uplink {
-            uplink.unpublish(now, mapping);
+            uplink.unpublish(now, mapping, connections);
         }
         self.shortcut
             .unpublish(now, mapping, connections, &mut self.networks);

@@ -5,11 +5,11 @@ use std::{collections::HashMap, net::IpAddr, ops::RangeInclusive, time::Instant}
 use vswitch_nat::{Nat, PortMapping, PublishError, Zone};
 use vswitch_proxy::{
     listing::Protocol,
-    publish::{MappingId, MappingSpec},
+    publish::{Connections, MappingId, MappingSpec},
 };
 use vswitch_wire::IpProtocol;
 
-use crate::dataplane::Forwarding;
+use crate::{dataplane::Forwarding, worker::shortcut::take_back};
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -54,9 +54,12 @@ impl Forwards {
         self.enter(now, spec.id, forward, nat)
     }
 
-    pub(super) fn unpublish(&mut self, now: Instant, id: MappingId, nat: &mut Nat) {
-        for id in self.by_id.remove(&id).into_iter().flat_map(|forward| forward.ids) {
-            nat.unpublish(now, id);
+    pub(super) fn unpublish(&mut self, now: Instant, id: MappingId, connections: Connections, nat: &mut Nat) {
+        let Some(forward) = self.by_id.remove(&id) else {
+            return;
+        };
+        for id in forward.ids {
+            take_back(nat, now, id, (forward.protocol, connections));
         }
     }
 
@@ -71,7 +74,8 @@ impl Forwards {
         let Some(whole) = self.by_id.get(&id).cloned() else {
             return;
         };
-        self.unpublish(now, id, nat);
+        // Those of the whole range end: the translation cannot tell them apart.
+        self.unpublish(now, id, Connections::End, nat);
         let [part, rest] = whole.forwarding.parts(&ports);
         for (id, forwarding) in [(apart, part), (id, rest)] {
             let Some(forwarding) = forwarding else { continue };

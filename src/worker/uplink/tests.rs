@@ -1,7 +1,7 @@
 use vswitch_testkit::frames::{Packet, Upper};
 use vswitch_wire::{Icmpv4Packet, Icmpv6Packet, Ipv4Packet, Ipv6Packet};
 
-use super::*;
+use super::{ways::frame_len, *};
 
 fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")

@@ -101,6 +101,7 @@ fn rules_are_in_the_order_of_names_and_ports() {
         hits,
     };
     let view = TranslationView {
+        kind: TableKind::Uplink,
         addresses: vec![[192, 0, 2, 1].into()],
         networks: vec![TranslatedNetwork {
             network: Some(fixtures::id(1)),
@@ -119,16 +120,19 @@ fn rules_are_in_the_order_of_names_and_ports() {
         drops: vec![("invalid", 2)],
         other: vec![("created", 7)],
     };
-    // Two workers may have one each.
-    let other = TranslationView {
-        addresses: Vec::new(),
-        networks: Vec::new(),
-        ports: Vec::new(),
+    // Of what is between networks only the ports are rules.
+    let inside = TranslationView {
+        kind: TableKind::Inside,
+        ports: vec![port(IpProtocol::TCP, 8000, 4)],
         ..view.clone()
     };
-    let info = nat_info(&state, vec![view, other]);
+    let info = nat_info(&state, vec![inside, view]);
     let hits: Vec<u64> = info.ports.iter().map(|port| port.hits).collect();
-    assert_eq!(hits, [3, 2, 1]);
+    assert_eq!(hits, [3, 4, 2, 1]);
+    assert_eq!(
+        (info.ports[1].from.as_str(), info.external_addresses.len()),
+        ("inside", 1)
+    );
     assert_eq!(info.connections, 10);
     assert_eq!(
         to_value(&info.networks).expect("it is JSON"),
@@ -140,7 +144,7 @@ fn rules_are_in_the_order_of_names_and_ports() {
     assert_eq!(
         to_value(&info.ports[0]).expect("it is JSON"),
         json!({
-            "Protocol": "tcp", "External": null, "Port": 8000, "Count": 3, "Target": "10.0.0.2", "TargetPort": 80,
+            "From": "outside", "Protocol": "tcp", "External": null, "Port": 8000, "Count": 3, "Target": "10.0.0.2", "TargetPort": 80,
             "Network": "net", "NetworkID": "01".repeat(32), "Sandbox": "web", "Hits": 3
         })
     );
