@@ -181,7 +181,12 @@ fn whole(outputs: &[(Side, Vec<u8>)]) -> Option<(Side, Vec<u8>, Vec<usize>)> {
     let mut sizes = Vec::new();
     for (_, packet) in outputs {
         let layout = Layout::of(packet)?;
-        let (offset, _) = layout.fragment?;
+        let offset = match layout.fragment {
+            Some((offset, _)) => offset,
+            // All of it in one, with a header for fragments (RFC 6946).
+            None if packet[0] >> 4 == 6 && layout.id.is_some() => 0,
+            None => return None,
+        };
         // Identifications are their routers' choice.
         if offset + start != bytes.len() || packet.len() < start {
             return None;

@@ -181,7 +181,9 @@ impl Run<'_> {
         let flow = step.flow.map(|index| &world.flows[index]);
         let chosen = flow.map_or_else(Chosen::default, |flow| flow.chosen());
         let outputs = unify(&kernel.outputs, &ours.outputs, input_is_error, chosen);
-        if outputs[0] == outputs[1] || are_same_pieces(&outputs[0], &outputs[1], chosen) {
+        // Of what came whole in one piece the identification is not the router's choice.
+        let is_cut = step.what.contains("fragment") || outputs[1].len() > 1;
+        if outputs[0] == outputs[1] || is_cut && are_same_pieces(&outputs[0], &outputs[1], chosen) {
             return Aftermath::None;
         }
         let case = Case {

@@ -20,8 +20,6 @@ pub(super) struct Parting<'a> {
     pub(super) step: Option<&'a Step>,
     /// Whether we let it go no further.
     pub(super) is_dropped: bool,
-    /// Whether a RST went by, or something that one of the routers may have counted alone.
-    pub(super) is_vague: bool,
     /// Whether it was open and went back to its handshake.
     pub(super) was_resynchronized: bool,
     /// Whether a party has sent SYNs of different numbers.
@@ -38,7 +36,6 @@ impl<'a> Parting<'a> {
         Self {
             step: None,
             is_dropped: false,
-            is_vague: false,
             was_resynchronized: false,
             was_renumbered: false,
             before: None,
@@ -214,7 +211,11 @@ pub(super) const PARTINGS: &[StateRow] = &[
         reason: "N-OP-1: who has sent it waits for a cookie, and one amid an association proves nothing; Linux sees both otherwise",
         matches: |parting| {
             let are = [parting.kernel(), parting.ours()];
-            are == ["CLOSED", "COOKIE_WAIT"] || are == ["COOKIE_WAIT", "CLOSED"]
+            // The last follows the second: a COOKIE ECHO to an INIT ACK that nobody had asked for.
+            matches!(
+                are,
+                ["CLOSED", "COOKIE_WAIT"] | ["COOKIE_WAIT" | "COOKIE_ECHOED", "CLOSED"]
+            )
         },
     },
     StateRow {
@@ -254,16 +255,6 @@ pub(super) const PARTINGS: &[StateRow] = &[
             };
             let is_open = kernel.state == ours.state || parting.kernel() == "CLOSE";
             is_open && ours.timer == RESET_TIMER && parting.flags() & RST != 0
-        },
-    },
-    StateRow {
-        name: "acknowledgment of what was not sent on",
-        reason: "N-TBL-5, N-TCP-20: neither a packet that is not sent on nor a RST is data to be acknowledged; Linux counts both",
-        matches: |parting| {
-            let (Some(kernel), Some(ours)) = (parting.kernel, parting.ours) else {
-                return false;
-            };
-            parting.is_vague && kernel.state == ours.state && kernel.timer != ours.timer
         },
     },
 ];

@@ -337,26 +337,6 @@ pub(super) const ROWS: &[Row] = &[
         },
         aftermath: Aftermath::None,
     },
-    Row {
-        name: "publication that meets its target",
-        reason: "N-DN-6: the client's port is changed where the target talks to it already; Linux leaves it, and drops the packet \
-                 unless it may be the answer",
-        matches: |case| {
-            let (Some(sent), [(Side::Inside, out)]) = (ports(case.packet()), case.ours) else {
-                return false;
-            };
-            let Some(ours) = ports(out).filter(|_| case.step.side == Side::Outside) else {
-                return false;
-            };
-            ours[0] != sent[0]
-                && match case.kernel {
-                    [] => true,
-                    [(Side::Inside, kernel)] => ports(kernel) == Some([sent[0], ours[1]]),
-                    _ => false,
-                }
-        },
-        aftermath: Aftermath::Burns,
-    },
 ];
 
 /// The packet that an ICMP error quotes.

@@ -60,7 +60,12 @@ pub(super) const ROWS: &[Row] = &[
     Row {
         name: "data before the connection began again",
         reason: "N-TCP-10: what was in flight goes on to be so; Linux counts from the new numbers only",
-        matches: |case| case.is_passed() && case.flow.is_some_and(|flow| flow.was_resynchronized),
+        matches: |case| {
+            let has_begun_again = case.flow.is_some_and(|flow| {
+                flow.was_resynchronized || flow.was_renumbered && case.opinion == "SYN_RECV"
+            });
+            has_begun_again && case.is_passed()
+        },
         aftermath: Aftermath::Burns,
     },
     Row {

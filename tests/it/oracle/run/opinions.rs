@@ -51,7 +51,6 @@ impl Run<'_> {
         let parting = Parting {
             step: Some(step),
             is_dropped: passage.reason.is_some(),
-            is_vague: world.flows[index].is_vague,
             was_resynchronized: world.flows[index].was_resynchronized,
             was_renumbered: world.flows[index].was_renumbered,
             before: before.as_ref(),
