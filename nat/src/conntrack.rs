@@ -72,6 +72,8 @@ impl Status {
     pub(crate) const ADMITTED: Self = Self(4);
     /// To a port where one datagram is asked and answered.
     pub(crate) const SHORT: Self = Self(8);
+    /// It is among those of its host that are not given up: assured, and not closing.
+    pub(crate) const SPARED: Self = Self(16);
     const ALL: u8 = 15;
 
     pub(crate) const fn bits(self) -> u8 {
@@ -95,6 +97,16 @@ impl Status {
     pub(crate) const fn insert(&mut self, other: Self) {
         self.0 |= other.0;
     }
+
+    #[inline]
+    pub(crate) const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
+    #[inline]
+    pub(crate) const fn remove(&mut self, other: Self) {
+        self.0 &= !other.0;
+    }
 }
 
 /// The state of a connection's protocol.
@@ -116,6 +128,16 @@ impl Tracker {
             Self::Tcp(track) => Some(track.state()),
             _ => None,
         }
+    }
+
+    /// Whether the connection is over but for late segments: such ones are given up before others (nf_conntrack_proto_tcp.c,
+    /// `tcp_can_early_drop`, but for those that are half-closed, which may live on).
+    #[inline]
+    pub(crate) const fn is_closing(&self) -> bool {
+        matches!(
+            self.state(),
+            Some(TcpState::LastAck | TcpState::TimeWait | TcpState::Close)
+        )
     }
 
     /// Reads something of it.
@@ -293,7 +315,7 @@ impl Table {
         list.first().map(ConnId)
     }
 
-    /// Every entry. Free ones have both tuples in a zone that never is.
+    /// Every entry. The index knows which places are free.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (ConnId, &Conn)> {
         let all = self.conns.iter().enumerate();
         all.map(|(index, conn)| (ConnId(index as u32), conn))

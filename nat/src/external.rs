@@ -327,10 +327,15 @@ pub(crate) fn probe(
     }
     let (low, count) = (u32::from(*range.start()), range.len() as u32);
     // nf_nat_core.c, `nf_nat_l4proto_unique_tuple`: a random start, and again with half as many probes from another.
+    let stride = match count % STRIDE {
+        // It would come back to the same port again and again.
+        0 => 1,
+        _ => STRIDE,
+    };
     let mut probes = PROBES;
     while probes >= LEAST_PROBES {
         let start = random.below(count);
-        let offsets = (0..probes.min(count)).map(|step| (start + step * STRIDE) % count);
+        let offsets = (0..probes.min(count)).map(|step| (start + step * stride) % count);
         let mut ports = offsets.map(|offset| (low + offset) as u16);
         let found = ports.find(|&port| may_have(port));
         if found.is_some() {
@@ -341,20 +346,22 @@ pub(crate) fn probe(
     None
 }
 
-/// The external ports that an inside port may become (N-PORT-2): a range that was asked for as a whole, else the class of the
-/// inside port. Identifiers of ICMP have one class (N-PORT-11).
+/// The external ports that an inside port may become (N-PORT-2): those of its class that are in the range that was asked for; all
+/// of the range if there are none. Identifiers of ICMP have one class (N-PORT-11).
 pub(crate) fn class(inside: &Endpoint, ports: &RangeInclusive<u16>) -> RangeInclusive<u16> {
     if matches!(IpProtocol(inside.protocol), IpProtocol::ICMP | IpProtocol::ICMPV6) {
         return 0..=u16::MAX;
     }
-    if *ports != (1..=u16::MAX) {
-        return ports.clone();
-    }
     // nf_nat_l4proto_unique_tuple.
-    match inside.port {
-        0..=511 => 1..=511,
-        512..=1023 => 600..=1023,
-        _ => 1024..=u16::MAX,
+    let (first, last) = match inside.port {
+        0..=511 => (1, 511),
+        512..=1023 => (600, 1023),
+        _ => (1024, u16::MAX),
+    };
+    let (first, last) = (first.max(*ports.start()), last.min(*ports.end()));
+    match first <= last {
+        true => first..=last,
+        false => ports.clone(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Inside hosts: whom a connection counts for, and by which external address they go out.
 
-use std::hash::BuildHasher;
+use std::{collections::VecDeque, hash::BuildHasher};
 
 use hashbrown::HashTable;
 
@@ -23,7 +23,10 @@ pub(crate) struct Host {
     pub(crate) mappings: u32,
     /// The second in which `opened` connections began.
     second: u32,
-    opened: u32,
+    /// By [`Opener`].
+    opened: [u32; 2],
+    /// It is kept until the second is over.
+    lingers: bool,
 }
 
 /// All of them, by number. Numbers are used again.
@@ -35,6 +38,10 @@ pub(crate) struct Hosts {
     hasher: Keyed,
     /// How many each zone has, by its number.
     of_zones: Vec<u32>,
+    /// The latest second in which a connection began.
+    second: u32,
+    /// Hosts that are kept for their rate only, by the second.
+    lingering: VecDeque<(u32, u32)>,
     /// Where [`Hosts::most_unassured`] goes on.
     cursor: usize,
     /// One that had more to give up than any other when it last began a connection.
@@ -49,6 +56,8 @@ impl Hosts {
             index: HashTable::new(),
             hasher: Keyed::new(seed),
             of_zones: Vec::new(),
+            second: 0,
+            lingering: VecDeque::new(),
             cursor: 0,
             busiest: 0,
         }
@@ -77,6 +86,7 @@ impl Hosts {
 
     /// The host's number; a new one has no connections and must get one or be [`released`](Self::release).
     pub(crate) fn find_or_add(&mut self, zone: Zone, address: Address) -> u32 {
+        self.forget_lingering();
         if let Some(number) = self.find(zone, address) {
             return number;
         }
@@ -90,7 +100,8 @@ impl Hosts {
             external: None,
             mappings: 0,
             second: 0,
-            opened: 0,
+            opened: [0; 2],
+            lingers: false,
         };
         let place = usize::from(zone.0);
         if self.of_zones.len() <= place {
@@ -124,10 +135,23 @@ impl Hosts {
         &mut self.hosts[number as usize]
     }
 
-    /// Forgets a host that has nothing left.
+    /// Whether a host may have one connection more begin now, by the rate; counts it then (N-TBL-1).
+    pub(crate) fn may_open(&mut self, number: u32, now: Ticks, opener: Opener, rate: u32) -> bool {
+        self.second = now.0 / Ticks::PER_SECOND;
+        self.hosts[number as usize].may_open(self.second, opener, rate)
+    }
+
+    /// Forgets a host that has nothing left; one that has begun something in this second only after
+    /// that, so that its rate is remembered.
     pub(crate) fn release(&mut self, number: u32) {
-        let host = &self.hosts[number as usize];
+        let host = &mut self.hosts[number as usize];
         if host.count > 0 || host.mappings > 0 {
+            return;
+        }
+        if host.second == self.second && host.opened != [0; 2] {
+            if !std::mem::replace(&mut host.lingers, true) {
+                self.lingering.push_back((self.second, number));
+            }
             return;
         }
         let zone = host.zone;
@@ -136,6 +160,20 @@ impl Hosts {
             entry.remove();
             self.free.push(number);
             self.of_zones[usize::from(zone.0)] -= 1;
+        }
+    }
+
+    /// Releases some of those that were only kept for their rate.
+    fn forget_lingering(&mut self) {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            match self.lingering.front() {
+                Some(&(second, number)) if second < self.second => {
+                    self.lingering.pop_front();
+                    self.hosts[number as usize].lingers = false;
+                    self.release(number);
+                }
+                _ => return,
+            }
         }
     }
 
@@ -181,15 +219,28 @@ impl Hosts {
 
 impl Host {
     /// Notes that a connection begins; whether it may, by the rate.
-    pub(crate) fn may_open(&mut self, now: Ticks, rate: u32) -> bool {
-        let second = now.0 / Ticks::PER_SECOND;
+    fn may_open(&mut self, second: u32, opener: Opener, rate: u32) -> bool {
         if second != self.second {
-            (self.second, self.opened) = (second, 0);
+            (self.second, self.opened) = (second, [0; 2]);
         }
-        self.opened = self.opened.saturating_add(1);
-        self.opened <= rate
+        let opened = &mut self.opened[opener as usize];
+        let may = *opened < rate;
+        *opened += u32::from(may);
+        may
     }
 }
 
+/// Who begins a connection that counts for a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Opener {
+    /// The host itself.
+    Host = 0,
+    /// Somebody outside, who must not use up what the host may open.
+    Stranger = 1,
+}
+
+/// Hosts released per call.
+const FORGOTTEN_AT_ONCE: usize = 4;
 /// Hosts looked at when room is needed.
 const SAMPLE: usize = 64;

@@ -81,7 +81,7 @@ impl PrefixPair {
     }
 
     /// Translates a packet's source outward in place, and the packet quoted in an ICMPv6 error the other way round; takes one
-    /// hop off. Fragments are translated one by one.
+    /// hop off. Fragments were put together before.
     ///
     /// # Errors
     ///

@@ -53,8 +53,6 @@ drop_reasons! {
     BadChecksum => "bad_checksum",
     /// The inside host opens connections faster than it may (N-TBL-1).
     CreationRate => "creation_rate",
-    /// The published port's rules do not let this client in.
-    Denied => "denied",
     /// A fragment overlaps another, or its datagram was given up for that (N-FR-2).
     FragmentOverlap => "fragment_overlap",
     /// There was no room for the fragment, or for its datagram (N-FR-5).

@@ -15,6 +15,7 @@ use crate::{
     conntrack::{NONE, NewConn, Status, Tracker},
     external::{self, Endpoint},
     forward::Complaint,
+    hosts::Opener,
     rewrite,
     sctp::SctpTrack,
     tcp::TcpTrack,
@@ -94,7 +95,11 @@ impl Nat {
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
         self.clear(&[*tuple, plan.reply], arrival.ticks);
-        let host = self.make_room(plan.host, arrival.ticks)?;
+        let opener = match arrival.zone {
+            Zone::OUTSIDE => Opener::Stranger,
+            _ => Opener::Host,
+        };
+        let host = self.make_room(plan.host, opener, arrival.ticks)?;
         let traffic = on_wire(&arrival.packet, arrival.offload);
         let ends = plan.reply.inverted().ends();
         rewrite::translate(arrival.bytes, &arrival.packet, &ends, arrival.offload);
@@ -283,6 +288,8 @@ impl Nat {
         let (target, publication, status) =
             match self.publications.find(tuple.dst, tuple.protocol, tuple.dst_port) {
                 Some((number, port)) => (self.target(number, port, tuple)?, number, Status::default()),
+                // A question to the address itself is no call of anybody behind it.
+                None if tuple.query != 0 => return Ok(Decision::Local),
                 None => match self.leased_target(tuple) {
                     Some((_, target, Filtering::EndpointIndependent)) => (target, NONE, Status::ADMITTED),
                     _ => return Ok(Decision::Local),

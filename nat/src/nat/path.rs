@@ -174,9 +174,13 @@ impl Nat {
             status.contains(Status::ADMITTED) && !status.contains(Status::REPLIED) && !is_strangers;
         let is_news = conn.status != status || conn.tracker.state() != state;
         let is_assured = tracked.fate == Fate::Assure && !status.contains(Status::ASSURED);
+        let is_spared = (is_assured || status.contains(Status::ASSURED)) && !conn.tracker.is_closing();
         self.table.set_deadline(id, deadline);
         if is_assured {
-            self.assure(id);
+            self.table.conn_mut(id).status.insert(Status::ASSURED);
+        }
+        if is_spared != status.contains(Status::SPARED) {
+            self.set_spared(id, is_spared);
         }
         if is_news && is_accepted {
             self.accept(id);

@@ -34,7 +34,7 @@ impl Nat {
             let publication = self.publications.get(cold.publication);
             SavedConn {
                 tuples: conn.tuples,
-                status: conn.status,
+                status: conn.status.without(Status::SPARED),
                 remaining: conn.deadline.0.saturating_sub(now.0),
                 tracker: SavedTracker::of(&conn.tracker, now),
                 traffic: conn.traffic,
@@ -114,8 +114,8 @@ impl Nat {
         };
         let id = self.enter(conn, host, lease, publication);
         self.table.conn_mut(id).traffic = saved.traffic;
-        if saved.status.contains(Status::ASSURED) {
-            self.assure(id);
+        if saved.status.contains(Status::ASSURED) && !self.table.conn(id).tracker.is_closing() {
+            self.set_spared(id, true);
         }
         Some(())
     }

@@ -5,6 +5,7 @@ use crate::{
     Address, DropReason, Event, Eviction, Filtering, Tuple, Zone,
     conntrack::{Chain, Cold, ConnId, NONE, NewConn, Status, Tracker},
     external::Endpoint,
+    hosts::Opener,
     tcp::TcpState,
     time::Ticks,
 };
@@ -15,10 +16,11 @@ impl Nat {
     pub(super) fn make_room(
         &mut self,
         (zone, address): (Zone, Address),
+        opener: Opener,
         now: Ticks,
     ) -> Result<u32, DropReason> {
         let host = self.hosts.find_or_add(zone, address);
-        match self.in_the_way(host, now) {
+        match self.in_the_way(host, opener, now) {
             Ok(None) => Ok(host),
             Ok(Some(victim)) => {
                 self.counters.evicted += 1;
@@ -34,12 +36,12 @@ impl Nat {
     }
 
     /// The connection that must be given up before another of a host begins, if any must.
-    fn in_the_way(&mut self, host: u32, now: Ticks) -> Result<Option<ConnId>, DropReason> {
+    fn in_the_way(&mut self, host: u32, opener: Opener, now: Ticks) -> Result<Option<ConnId>, DropReason> {
         let limits = self.config.limits;
-        let owner = self.hosts.host_mut(host);
-        if !owner.may_open(now, limits.rate_per_host) {
+        if !self.hosts.may_open(host, now, opener, limits.rate_per_host) {
             return Err(DropReason::CreationRate);
         }
+        let owner = self.hosts.host(host);
         let (zone, count) = (owner.zone, owner.count as usize);
         if count >= limits.per_host {
             let own = self.oldest_of(Some(host)).ok_or(DropReason::Quota)?;
@@ -135,13 +137,13 @@ impl Nat {
             publication,
         } = self.table.cold(id);
         let conn = self.table.conn(id);
-        let is_assured = conn.status.contains(Status::ASSURED);
+        let is_spared = conn.status.contains(Status::SPARED);
         let (remote, egress) = (remote(&conn.tuples), conn.tuples[1].zone);
         let is_strangers = is_strangers(conn.status, &conn.tuples);
         let owner = self.hosts.host_mut(host);
         owner.count -= 1;
         let zone = owner.zone;
-        match is_assured {
+        match is_spared {
             true => self.table.unlink(&mut owner.assured, Chain::Host, id),
             false => {
                 owner.unassured_count -= 1;
@@ -196,13 +198,24 @@ impl Nat {
         }
     }
 
-    /// Spares a connection from now on when room is needed.
-    pub(super) fn assure(&mut self, id: ConnId) {
-        self.table.conn_mut(id).status.insert(Status::ASSURED);
-        let owner = self.hosts.host_mut(self.table.cold(id).host);
-        owner.unassured_count -= 1;
-        self.table.unlink(&mut owner.unassured, Chain::Host, id);
-        self.table.push(&mut owner.assured, Chain::Host, id);
+    /// Puts a connection among those of its host that are not given up when room is needed, or takes it out again.
+    #[cold]
+    pub(super) fn set_spared(&mut self, id: ConnId, is_spared: bool) {
+        let host = self.table.cold(id).host;
+        let owner = self.hosts.host_mut(host);
+        let status = &mut self.table.conn_mut(id).status;
+        if is_spared {
+            status.insert(Status::SPARED);
+            owner.unassured_count -= 1;
+            self.table.unlink(&mut owner.unassured, Chain::Host, id);
+            self.table.push(&mut owner.assured, Chain::Host, id);
+        } else {
+            status.remove(Status::SPARED);
+            owner.unassured_count += 1;
+            self.table.unlink(&mut owner.assured, Chain::Host, id);
+            self.table.push(&mut owner.unassured, Chain::Host, id);
+            self.hosts.note_busy(host);
+        }
     }
 
     pub(super) fn grant(&mut self, inside: Endpoint, external: Address, port: u16, host: u32) -> u32 {

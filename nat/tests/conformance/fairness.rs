@@ -3,7 +3,7 @@
 use vswitch_nat::{DropReason, Limits};
 
 use crate::{
-    packets::{ACK, SYN, TCP, UDP, ends, tcp, tcp_with, udp},
+    packets::{ACK, RST, SYN, TCP, UDP, ends, tcp, tcp_with, udp},
     site::*,
 };
 
@@ -227,4 +227,48 @@ fn n_tbl_3_a_flood_of_half_open_connections_hurts_its_host_only() {
     assert_eq!(assured, 26);
     let first = site.conn(INSIDE, TCP, (A, 7000), (S, 80)).expect("it lives");
     assert_eq!(first.state, Some("ESTABLISHED"));
+}
+
+#[test]
+fn n_tbl_3_what_is_over_makes_room_and_what_goes_on_does_not() {
+    let mut site = Site::with(|config| config.limits.per_host = 4);
+    let server = (S, 80);
+    for port in 5000..5004 {
+        site.connect((A, port), server);
+    }
+    // All four go on, so there is no room.
+    let syn = tcp((A, 6000), server, SYN, 1, 0);
+    assert_eq!(site.refused(INSIDE, &syn), DropReason::Quota);
+    site.out(&tcp((A, 5002), server, RST, 1001, 0));
+    site.connect((A, 6000), server);
+    assert!(site.conn(INSIDE, TCP, (A, 5002), server).is_none(), "it was over");
+    assert_eq!(site.conns().len(), 4);
+}
+
+#[test]
+fn n_tbl_1_who_is_called_too_often_may_call_all_the_same() {
+    let mut site = Site::with(|config| config.limits.rate_per_host = 20);
+    site.publish(TCP, 8080, (B, 80));
+    for port in 0..20 {
+        site.put(OUTSIDE, &tcp((S, 2000 + port), (X, 8080), SYN, 1, 0));
+    }
+    let one_more = tcp((S, 3000), (X, 8080), SYN, 1, 0);
+    assert_eq!(site.refused(OUTSIDE, &one_more), DropReason::CreationRate);
+    site.out(&udp((B, 5000), (S, 53)));
+}
+
+#[test]
+fn n_tbl_1_a_host_that_ends_each_connection_at_once_is_limited_all_the_same() {
+    let mut site = Site::with(|config| config.limits.rate_per_host = 20);
+    for port in 0..20 {
+        site.out(&tcp((A, 2000 + port), (S, 80), SYN, 1, 0));
+        assert!(
+            site.nat
+                .remove(site.clock.now(), &tuple(INSIDE, TCP, (A, 2000 + port), (S, 80)))
+        );
+    }
+    let one_more = tcp((A, 3000), (S, 80), SYN, 1, 0);
+    assert_eq!(site.refused(INSIDE, &one_more), DropReason::CreationRate);
+    site.advance(std::time::Duration::from_secs(1));
+    site.out(&one_more);
 }
