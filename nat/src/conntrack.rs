@@ -10,15 +10,14 @@
 mod links;
 mod wheel;
 
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::BuildHasher;
 
 use hashbrown::HashTable;
 
 pub(crate) use links::{Chain, List};
 
 use crate::{
-    Address, Direction, TcpState, Timer, Traffic, Tuple, keyed::Keyed, sctp::SctpTrack, tcp::TcpTrack,
-    time::Ticks,
+    Direction, TcpState, Timer, Traffic, Tuple, keyed::Keyed, sctp::SctpTrack, tcp::TcpTrack, time::Ticks,
 };
 use links::Links;
 use wheel::Wheel;
@@ -379,25 +378,6 @@ const fn direction(key: u32) -> Direction {
         0 => Direction::Original,
         _ => Direction::Reply,
     }
-}
-
-impl Hash for Tuple {
-    #[inline]
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        for address in [&self.src, &self.dst] {
-            let [high, low] = words(address);
-            state.write_u64(high);
-            state.write_u64(low);
-        }
-        state.write_u64(self.word());
-    }
-}
-
-fn words(address: &Address) -> [u64; 2] {
-    let ([high, low], _) = address.octets().as_chunks::<8>() else {
-        return [0; 2];
-    };
-    [u64::from_ne_bytes(*high), u64::from_ne_bytes(*low)]
 }
 
 #[cfg(test)]

@@ -5,7 +5,11 @@
 //! come to it belong to no connection yet, so there is no pool, and an endpoint's mapping only says which port it had
 //! last.
 
-use std::{collections::VecDeque, hash::BuildHasher, ops::RangeInclusive};
+use std::{
+    collections::VecDeque,
+    hash::{BuildHasher, Hash, Hasher},
+    ops::RangeInclusive,
+};
 
 use hashbrown::{HashMap, HashTable};
 use vswitch_wire::IpProtocol;
@@ -13,7 +17,7 @@ use vswitch_wire::IpProtocol;
 use crate::{Address, Mapping, PortChoice, Zone, keyed::Keyed, random::Random, time::Ticks};
 
 /// An endpoint as a network has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Endpoint {
     pub(crate) zone: Zone,
     pub(crate) address: Address,
@@ -293,6 +297,14 @@ impl External {
                 self.quarantine.remove(&outside);
             }
         }
+    }
+}
+
+impl Hash for Endpoint {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.address.hash(state);
+        state.write_u64(u64::from(self.port) | u64::from(self.zone.0) << 16 | u64::from(self.protocol) << 32);
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    hash::{Hash, Hasher},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
@@ -9,7 +10,7 @@ use vswitch_wire::IpProtocol;
 
 /// An IP address of either version in 16 bytes; IPv4 as `::ffff:a.b.c.d` (RFC 4291 §2.5.5.2). Packets with such
 /// IPv6 addresses are dropped before anything is looked up (N-V6-3), so the two never meet.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address([u8; 16]);
 
 impl Address {
@@ -49,6 +50,16 @@ impl Address {
             true => IpAddr::V4(Ipv4Addr::from(self.low())),
             false => IpAddr::V6(Ipv6Addr::from(self.0)),
         }
+    }
+}
+
+impl Hash for Address {
+    /// As two words: bytes would be hashed one piece after another.
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let number = u128::from_ne_bytes(self.0);
+        state.write_u64(number as u64);
+        state.write_u64((number >> 64) as u64);
     }
 }
 
@@ -197,6 +208,15 @@ impl Tuple {
             | (self.zone.0 as u64) << 32
             | (self.protocol as u64) << 48
             | (self.query as u64) << 56
+    }
+}
+
+impl Hash for Tuple {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.src.hash(state);
+        self.dst.hash(state);
+        state.write_u64(self.word());
     }
 }
 

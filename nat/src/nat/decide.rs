@@ -94,7 +94,8 @@ impl Nat {
         (tuple, fit): (&Tuple, Fit),
         out: &mut impl Output,
     ) -> Result<Verdict, DropReason> {
-        self.clear(&[*tuple, plan.reply], arrival.ticks);
+        // The packet's own tuple was looked for before.
+        self.clear(&[plan.reply], arrival.ticks);
         let opener = match arrival.zone {
             Zone::OUTSIDE => Opener::Stranger,
             _ => Opener::Host,
@@ -211,7 +212,8 @@ impl Nat {
             dst_port: port,
             ..tuple.inverted().in_zone(Zone::OUTSIDE)
         };
-        if !self.is_free(&reply, arrival) {
+        // Of a port that was just chosen that is known.
+        if !matches!(lease, LeasePlan::Grant(..)) && !self.is_free(&reply, arrival) {
             return Err(DropReason::Untranslatable);
         }
         Ok(Decision::Connection(Plan {

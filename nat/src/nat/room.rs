@@ -75,7 +75,7 @@ impl Nat {
 
     /// Removes what is over but was not swept yet and has one of these tuples. Goes before a new connection's host is looked for,
     /// which it may forget.
-    pub(super) fn clear(&mut self, tuples: &[Tuple; 2], now: Ticks) {
+    pub(super) fn clear(&mut self, tuples: &[Tuple], now: Ticks) {
         for tuple in tuples {
             if let Some((id, _)) = self.table.find(tuple)
                 && self.table.conn(id).deadline <= now
