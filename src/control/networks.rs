@@ -42,7 +42,7 @@ impl Control {
             if control.read(|state| state.networks().any(|network| network.name == request.name)) {
                 return Err(ControlError::NetworkExists(request.name));
             }
-            let warning = plan.warning.clone();
+            let warning = plan.warning_beside(control.uplink());
             let id = control.build_network(&mut writer, plan).await?;
             Ok(Created { id, warning })
         })

@@ -39,6 +39,34 @@ pub(super) fn way(settings: &OutboundSettings, uplink: Option<&DeviceUplink>) ->
     })
 }
 
+/// What the settings of a network say in vain, on a daemon with this uplink; nothing if it does not leave by that.
+pub(super) fn without_effect(settings: &OutboundSettings, uplink: &DeviceUplink) -> Vec<String> {
+    if !matches!(way(settings, Some(uplink)), Ok(Way::Device { .. })) {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    if let Some(interface) = &settings.interface {
+        warnings.push(format!(
+            "outbound_interface={interface} binds only the sockets by which the gateway's address leads to the host: other \
+             packets leave by the device {}; to have them leave by {interface}, say -o vswitch.uplink=sockets",
+            uplink.interface
+        ));
+    }
+    let sources = [
+        (settings.gateway_mode_v4, settings.ipv4.map(IpAddr::V4)),
+        (settings.gateway_mode_v6, settings.ipv6.map(IpAddr::V6)),
+    ];
+    for (mode, source) in sources {
+        if let (GatewayMode::Routed, Some(source)) = (mode, source) {
+            warnings.push(format!(
+                "the outbound address {source} is not used, because packets of routed networks keep their own: leave it \
+                 out, or have them translated (gateway mode nat)"
+            ));
+        }
+    }
+    warnings
+}
+
 /// Why packets cannot leave like that.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum InvalidWay {
@@ -191,6 +219,31 @@ mod tests {
         };
         let error = way(&foreign, Some(&uplink())).expect_err("nobody would answer there");
         assert!(error.to_string().contains("192.0.2.10, 192.0.2.11"), "{error}");
+    }
+
+    #[test]
+    fn what_a_device_cannot_heed_is_told() {
+        let uplink = uplink();
+        let settings = OutboundSettings {
+            ipv4: Some([192, 0, 2, 11].into()),
+            metadata: true,
+            ..OutboundSettings::default()
+        };
+        assert_eq!(without_effect(&settings, &uplink), [""; 0]);
+        let settings = OutboundSettings {
+            gateway_mode_v4: GatewayMode::Routed,
+            interface: Some("wan0".to_owned()),
+            ..settings
+        };
+        let told = without_effect(&settings, &uplink);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("say -o vswitch.uplink=sockets"), "{told:?}");
+        assert!(told[1].contains("192.0.2.11 is not used"), "{told:?}");
+        let by_sockets = OutboundSettings {
+            uplink: Some(UplinkKind::Sockets),
+            ..settings
+        };
+        assert_eq!(without_effect(&by_sockets, &uplink), [""; 0]);
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Which of a container's packets are the relay's where others leave by another way.
 
-use std::{net::SocketAddr, time::Instant};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Instant,
+};
 
 use vswitch_wire::{FlowKey, IpProtocol, Ports, TcpFlags, TcpSegment};
 
-use super::{Relay, table::Tuple};
+use super::{Relay, table::Tuple, target};
 use crate::{listing::Protocol, payload::Packet};
 
 impl Relay {
@@ -18,6 +21,13 @@ impl Relay {
             return false;
         }
         self.finds(now, endpoint, packet)
+    }
+
+    /// Whether an IP packet is the relay's by its destination alone, to carry or to refuse, where others leave by another
+    /// way: what the network's policy closes, and what no router may forward.
+    #[inline]
+    pub fn reserves(&self, destination: IpAddr) -> bool {
+        target::is_reserved(&self.config.policy, destination)
     }
 
     fn finds(&self, now: Instant, endpoint: u32, packet: &[u8]) -> bool {
