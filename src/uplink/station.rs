@@ -14,7 +14,7 @@ use zerocopy::IntoBytes;
 use super::{
     addresses::{Act, Addresses, Standing},
     groups::Occasion,
-    neighbours::{Due, Neighbours, Resolution, Waiting},
+    neighbours::{Due, Neighbours, Resolution, Sender},
 };
 use crate::engine::icmp;
 
@@ -214,10 +214,16 @@ impl Station {
         }
     }
 
-    /// Sends the IP packet in `frame`, which has room for an Ethernet header in front. `offload` counts from the
-    /// frame's first byte.
+    /// Sends the IP packet in `frame`, which has room for an Ethernet header in front, because of `sender`. `offload`
+    /// counts from the frame's first byte.
     #[inline]
-    pub fn send(&mut self, now: Instant, frame: &mut [u8], offload: Offload, out: &mut impl Transmit) {
+    pub fn send(
+        &mut self,
+        now: Instant,
+        sender: Sender,
+        (frame, offload): (&mut [u8], Offload),
+        out: &mut impl Transmit,
+    ) {
         let Some((dst, ethertype)) = destination(frame) else {
             return;
         };
@@ -226,17 +232,16 @@ impl Station {
             self.give_up(&frame[EthernetHeader::LEN..], Refusal::NoRoute);
             return;
         };
-        match self.neighbours.resolve(now, hop) {
+        match self.neighbours.resolve(now, sender, hop) {
             Resolution::Known(mac) => {
                 address(frame, mac, self.mac, ethertype);
                 out.transmit(frame, offload);
             }
             Resolution::Unknown => {
-                let mut frame = frame.to_vec();
-                address(&mut frame, MacAddr::ZERO, self.mac, ethertype);
-                if !self.neighbours.wait(hop, Waiting { frame, offload }) {
-                    self.counters.neighbours_full += 1;
-                }
+                address(frame, MacAddr::ZERO, self.mac, ethertype);
+                let is_kept = self.neighbours.wait(sender, hop, (frame, offload));
+                let displaced = std::mem::take(&mut self.neighbours.displaced);
+                self.counters.neighbours_full += u64::from(!is_kept) + displaced;
                 self.settle_neighbours(now, out);
             }
             Resolution::Full => self.counters.neighbours_full += 1,
