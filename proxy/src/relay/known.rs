@@ -14,7 +14,8 @@ impl Relay {
     /// Whether an IP packet that a container sends belongs to a flow that is here already. On a network whose packets
     /// leave by a device these are answers to clients of published ports who came by the host's sockets.
     ///
-    /// A fragment other than the first tells no ports and is nobody's.
+    /// A fragment other than the first tells no ports. It is the relay's if an earlier one was; senders begin with the
+    /// first, and one that comes before it anyway is nobody's: its datagram is lost.
     #[inline]
     pub fn knows(&self, now: Instant, endpoint: u32, packet: &[u8]) -> bool {
         if self.flows.len() == 0 && self.time_wait.poll_timeout().is_none() {
@@ -40,7 +41,10 @@ impl Relay {
             (IpProtocol::ICMP | IpProtocol::ICMPV6, _) => {
                 return matches!(Packet::parse(packet), Ok(Some(error)) if self.has_session_of(endpoint, &error));
             }
-            _ => return false,
+            _ => {
+                let reassembly = self.reassembly.as_ref();
+                return reassembly.is_some_and(|reassembly| reassembly.expects(endpoint, packet));
+            }
         };
         let Some(Ports { src, dst }) = key.ports else {
             return false;
