@@ -7,7 +7,7 @@ use vswitch_nat::Egress;
 use super::ports::PortError;
 use crate::{
     dataplane::{External, Forwarding, Way},
-    model::{GatewayMode, Inbound, OutboundSettings, PortMapping, PortRules, UplinkKind},
+    model::{Endpoint, GatewayMode, Inbound, OutboundSettings, PortMapping, PortRules, UplinkKind},
     uplink::DeviceUplink,
 };
 
@@ -125,6 +125,39 @@ pub(super) fn forwarding(
     }
 }
 
+/// The forwarding as far as it can lead to a container: no version is translated to the other on the uplink.
+///
+/// # Errors
+///
+/// Nothing else would serve it.
+pub(super) fn to_container(
+    forwarding: Option<Forwarding>,
+    mapping: &PortMapping,
+    container: &Endpoint,
+) -> Result<Option<Forwarding>, PortError> {
+    let Some(forwarding) = forwarding else {
+        return Ok(None);
+    };
+    let (has_v4, has_v6) = (container.ipv4.is_some(), container.ipv6.is_some());
+    let is_reached = match forwarding.external {
+        External::All => has_v4 || has_v6,
+        External::AllV4 | External::One(IpAddr::V4(_)) => has_v4,
+        External::AllV6 | External::One(IpAddr::V6(_)) => has_v6,
+    };
+    match forwarding.external {
+        _ if is_reached => Ok(Some(forwarding)),
+        External::One(address) => Err(PortError::OtherVersion { address }),
+        External::All | External::AllV4 | External::AllV6 => {
+            tracing::warn!(
+                ports = %mapping,
+                "is not published on the device uplink, because the container has no address of that version: only on \
+                 addresses of the host"
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// Whether it is one of the uplink's addresses.
 fn has(uplink: &DeviceUplink, address: IpAddr) -> bool {
     uplink.addresses.iter().any(|net| net.addr() == address)
@@ -157,7 +190,7 @@ fn has_rules(rules: &PortRules) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Transport;
+    use crate::{control::fixtures, model::Transport};
 
     fn uplink() -> DeviceUplink {
         "device=eth1,address=192.0.2.10/24,address=192.0.2.11/24,address=2001:db8::a/64"
@@ -292,5 +325,39 @@ mod tests {
             forwarded(&mapping(address), &Way::Sockets),
             Err(PortError::OtherUplink { .. })
         ));
+    }
+
+    #[test]
+    fn a_port_that_could_not_lead_to_the_container_is_not_the_uplinks() {
+        let (_, _, both) = fixtures::objects();
+        let only_v4 = Endpoint {
+            ipv6: None,
+            ..both.clone()
+        };
+        let only_v6 = Endpoint {
+            ipv4: None,
+            ..both.clone()
+        };
+        let (device, uplink) = (Way::Device { v4: any(), v6: any() }, uplink());
+        let external = |container: &Endpoint, host_ip| {
+            let mapping = mapping(host_ip);
+            let forwarding = forwarding(&mapping, &device, Some(&uplink)).expect("it can be served");
+            let forwarding = to_container(forwarding, &mapping, container);
+            forwarding.map(|forwarding| forwarding.is_some())
+        };
+        for (host_ip, with_v4, with_v6) in [
+            (None, Some(true), Some(true)),
+            (Some("0.0.0.0"), Some(true), Some(false)),
+            (Some("::"), Some(false), Some(true)),
+            (Some("192.0.2.11"), Some(true), None),
+            (Some("2001:db8::a"), None, Some(true)),
+            (Some("127.0.0.1"), Some(false), Some(false)),
+        ] {
+            assert_eq!(external(&only_v4, host_ip).ok(), with_v4, "{host_ip:?}");
+            assert_eq!(external(&only_v6, host_ip).ok(), with_v6, "{host_ip:?}");
+        }
+        assert!(matches!(external(&both, Some("2001:db8::a")), Ok(true)));
+        let error = external(&only_v4, Some("2001:db8::a")).expect_err("nobody would answer");
+        assert!(error.to_string().contains("has no IPv6 address"), "{error}");
     }
 }
