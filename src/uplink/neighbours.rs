@@ -111,7 +111,7 @@ pub(super) struct Waiting {
     /// Room for the Ethernet header, and the packet.
     pub(super) frame: Vec<u8>,
     pub(super) offload: Offload,
-    sender: Sender,
+    pub(super) sender: Sender,
 }
 
 /// What becomes of a packet to a neighbour.

@@ -16,7 +16,10 @@ use super::{
     groups::Occasion,
     neighbours::{Due, Neighbours, Resolution, Sender},
 };
-use crate::engine::icmp;
+use crate::engine::{
+    allowance::{Allowance, COST, PORT_COST},
+    icmp,
+};
 
 /// Our host on a link.
 ///
@@ -32,6 +35,9 @@ pub struct Station {
     neighbours: Neighbours,
     events: VecDeque<Event>,
     undelivered: VecDeque<Undelivered>,
+    /// What senders are told: all, and some of them together.
+    errors: Allowance,
+    errors_by_sender: [Allowance; SENDERS],
     counters: Counters,
     /// When membership in groups was told last because somebody asked.
     reported: Option<Instant>,
@@ -130,6 +136,8 @@ impl Station {
             neighbours: Neighbours::new(gateways.to_vec()),
             events: VecDeque::new(),
             undelivered: VecDeque::new(),
+            errors: Allowance::default(),
+            errors_by_sender: [Allowance::default(); SENDERS],
             counters: Counters::default(),
             reported: None,
             frame: Vec::with_capacity(FRAME_CAPACITY),
@@ -229,7 +237,7 @@ impl Station {
         };
         let Some(hop) = self.next_hop(dst) else {
             self.counters.no_route += 1;
-            self.give_up(&frame[EthernetHeader::LEN..], Refusal::NoRoute);
+            self.give_up(now, sender, &frame[EthernetHeader::LEN..], Refusal::NoRoute);
             return;
         };
         match self.neighbours.resolve(now, sender, hop) {
@@ -288,15 +296,22 @@ impl Station {
                 Due::Failed(waiting) => {
                     self.counters.unreachable += waiting.len() as u64;
                     for waiting in waiting {
-                        self.give_up(&waiting.frame[EthernetHeader::LEN..], Refusal::HostUnreachable);
+                        let packet = &waiting.frame[EthernetHeader::LEN..];
+                        self.give_up(now, waiting.sender, packet, Refusal::HostUnreachable);
                     }
                 }
             }
         }
     }
 
-    fn give_up(&mut self, packet: &[u8], refusal: Refusal) {
-        if self.undelivered.len() < UNDELIVERED {
+    /// Has a sender told, if it was not told too often (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+    fn give_up(&mut self, now: Instant, sender: Sender, packet: &[u8], refusal: Refusal) {
+        let own = &mut self.errors_by_sender[(sender.0 ^ (sender.0 >> 32)) as usize % SENDERS];
+        let paid = self.errors.after(now, COST).zip(own.after(now, PORT_COST));
+        if let Some(paid) = paid
+            && self.undelivered.len() < UNDELIVERED
+        {
+            (self.errors, *own) = paid;
             // An error quotes the beginning only, but a packet is read whole before one is made.
             let packet = packet.to_vec();
             self.undelivered.push_back(Undelivered { packet, refusal });
@@ -350,6 +365,9 @@ const FRAME_CAPACITY: usize = vswitch_wire::MAX_FRAME;
 
 /// Packets whose senders wait to be told; beyond that they are not.
 const UNDELIVERED: usize = 64;
+
+/// Parts that senders fall into for the rate of errors, so that one does not take all of it.
+const SENDERS: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use vswitch_wire::{
 };
 
 use super::*;
+use crate::engine::allowance::BURST;
 
 const MAC: MacAddr = MacAddr([2, 0x42, 192, 0, 2, 10]);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -605,7 +606,26 @@ fn the_table_and_what_waits_are_bounded() {
     link.pass(3 * SECOND);
     assert_eq!(link.station.neighbours(), 0);
     let told = std::iter::from_fn(|| link.station.poll_undelivered()).count();
-    assert_eq!(told, 64);
+    assert_eq!(told, BURST as usize, "of all senders");
+}
+
+#[test]
+fn errors_about_packets_without_a_way_are_limited_for_each_sender() {
+    let mut link = Link::new(&["192.0.2.10/24"], &[]);
+    link.pass(5 * SECOND);
+    let told = |link: &mut Link, sender| {
+        let count = |_: &usize| {
+            link.send_for(Sender(sender), FAR);
+            link.station.poll_undelivered().is_some()
+        };
+        (0..200).filter(count).count()
+    };
+    assert_eq!(told(&mut link, 1), BURST as usize);
+    assert_eq!(told(&mut link, 1), 0);
+    link.pass(SECOND / 10);
+    assert_eq!(told(&mut link, 1), 10, "100 a second");
+    assert!(told(&mut link, 2) > 30, "another is told");
+    assert_eq!(link.station.counters().no_route, 800);
 }
 
 #[test]
