@@ -103,6 +103,12 @@ impl Reassembly {
         }
     }
 
+    /// Whether a packet is a fragment by `endpoint` of a datagram that others are here of.
+    pub(crate) fn expects(&self, endpoint: u32, packet: &[u8]) -> bool {
+        !self.datagrams.is_empty()
+            && Arrival::parse(endpoint, packet).is_ok_and(|arrival| self.datagrams.contains_key(&arrival.key))
+    }
+
     /// When the next datagram is given up; `None` while nothing is under way.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let oldest = self.deadlines.iter().filter_map(VecDeque::front);

@@ -2,6 +2,8 @@
 
 use std::{fmt, io};
 
+use ipnet::IpNet;
+
 use super::{attacher::AttachFailure, ipam::AddressError, ports::PortError, store::StoreError};
 use crate::{
     dataplane::DataPlaneError,
@@ -163,6 +165,17 @@ pub enum ControlError {
     /// The subnet shares addresses with another network's.
     #[error("invalid pool request: Pool overlaps with other one on this address space")]
     Overlap,
+    /// A subnet has addresses of the link that the device uplink is on.
+    #[error(
+        "invalid subnet {subnet}: hosts on the link of the device uplink have addresses of {outside}, and containers could \
+         not tell them from their own neighbours: choose another subnet, or -o vswitch.uplink=sockets"
+    )]
+    UplinkOverlap {
+        /// What was asked for.
+        subnet: IpNet,
+        /// The uplink's prefix.
+        outside: IpNet,
+    },
     /// No subnet is left.
     #[error("all predefined address pools have been fully subnetted")]
     PoolsExhausted,
@@ -250,6 +263,7 @@ impl ControlError {
             | Self::MultipleSubnets
             | Self::NetworkActive { .. }
             | Self::Overlap
+            | Self::UplinkOverlap { .. }
             | Self::PredefinedName(_)
             | Self::PredefinedNetwork(_)
             | Self::SwarmScope => ErrorClass::Forbidden,

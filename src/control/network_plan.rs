@@ -17,10 +17,12 @@ use super::{
     error::{ControlError, Problems},
     ipam,
     pools::{self, SubnetPool},
+    uplink::without_effect,
 };
 use crate::{
     api::types::{IpamConfig, NetworkCreate},
     model::{Driver, Network, NetworkId, NetworkSettings, Origin, Subnet, Timestamp},
+    uplink::DeviceUplink,
 };
 
 pub(super) use self::options::{DEFAULT_MTU, DEFAULT_PREFIX, MTU, SOURCE, UPLINK};
@@ -35,8 +37,8 @@ pub(super) struct NetworkPlan {
     ipv6: Option<Wish>,
     settings: NetworkSettings,
     request: NetworkCreate,
-    /// What was ignored, for the client to print.
-    pub(super) warning: String,
+    /// What was ignored whatever the uplink is.
+    warning: String,
 }
 
 /// What is wanted of one family.
@@ -139,6 +141,17 @@ impl NetworkPlan {
             request,
             warning,
         })
+    }
+
+    /// What is ignored on a daemon with this device uplink, for the client to print.
+    pub(super) fn warning_beside(&self, uplink: Option<&DeviceUplink>) -> String {
+        let own = Some(self.warning.clone()).filter(|warning| !warning.is_empty());
+        let without_effect = uplink
+            .filter(|_| !self.request.internal)
+            .into_iter()
+            .flat_map(|uplink| without_effect(&self.settings.outbound, uplink));
+        let warnings: Vec<String> = own.into_iter().chain(without_effect).collect();
+        warnings.join("; ")
     }
 
     /// Chooses what was left open. `used` are the subnets of other networks, `avoided` what the host uses.

@@ -1,5 +1,6 @@
 //! Commands on networks.
 
+use ipnet::IpNet;
 use vswitch_proxy::config::{Policy, Source};
 
 use super::{
@@ -8,7 +9,7 @@ use super::{
     error::ErrorClass,
     filters::FilterError,
     network_plan::{NetworkPlan, Pools, SOURCE, UPLINK},
-    pools::SubnetPool,
+    pools::{SubnetPool, overlap},
     store::Change,
     uplink::{InvalidWay, way},
 };
@@ -42,7 +43,7 @@ impl Control {
             if control.read(|state| state.networks().any(|network| network.name == request.name)) {
                 return Err(ControlError::NetworkExists(request.name));
             }
-            let warning = plan.warning.clone();
+            let warning = plan.warning_beside(control.uplink());
             let id = control.build_network(&mut writer, plan).await?;
             Ok(Created { id, warning })
         })
@@ -112,13 +113,18 @@ impl Control {
                 .flat_map(|network| network.subnets().map(|subnet| subnet.prefix))
                 .collect()
         });
-        let avoided = (self.shared.avoided)();
+        let mut avoided = (self.shared.avoided)();
+        let outside: &[IpNet] = self.uplink().map_or(&[], |uplink| &uplink.addresses);
+        avoided.extend(outside.iter().map(IpNet::trunc));
         let unique_local = SubnetPool::unique_local(&self.shared.host_id);
         let pools = Pools {
             configured: &self.shared.pools,
             unique_local,
         };
         let network = plan.build(&used, &avoided, pools)?;
+        if let Some((subnet, outside)) = uplinks_own(&network, self.uplink()) {
+            return Err(ControlError::UplinkOverlap { subnet, outside });
+        }
         let id = network.id;
         let spec = spec(&network, self.uplink()).map_err(|error| match error {
             InvalidWay::NoDevice => refusal(UPLINK, "device", &error),
@@ -224,6 +230,24 @@ pub(super) fn isolated(network: &Network) -> NetworkSpec {
     }
 }
 
+/// A subnet of the network that hosts on the uplink's link have addresses of, with their prefix. None of them could reach the
+/// other: each would look for the other on its own link.
+pub(super) fn uplinks_own(network: &Network, uplink: Option<&DeviceUplink>) -> Option<(IpNet, IpNet)> {
+    let uplink = uplink?;
+    let leaves_by_device = matches!(
+        way(&network.settings.outbound, Some(uplink)),
+        Ok(Way::Device { .. })
+    );
+    if network.internal || !leaves_by_device {
+        return None;
+    }
+    let outside = uplink.addresses.iter().map(IpNet::trunc);
+    network
+        .subnets()
+        .flat_map(|subnet| outside.clone().map(move |outside| (subnet.prefix, outside)))
+        .find(|&(subnet, outside)| overlap(subnet, outside))
+}
+
 fn leaving(settings: &OutboundSettings, uplink: Option<&DeviceUplink>) -> Result<Uplink, InvalidWay> {
     let way = way(settings, uplink)?;
     Ok(Uplink {
@@ -291,6 +315,31 @@ mod tests {
         let (control, _) = fixtures::control(directory.path()).await;
         let ports = control.dataplane().ports(Some(created.id)).await;
         assert_eq!(ports.expect("it has a switch").len(), 1);
+    }
+
+    #[test]
+    fn a_network_cannot_have_the_addresses_of_the_uplinks_link() {
+        let (mut network, ..) = fixtures::objects();
+        let uplink = |address: &str| -> DeviceUplink {
+            format!("device=eth1,address={address}").parse().expect("valid")
+        };
+        let found = |network: &Network, address| uplinks_own(network, Some(&uplink(address)));
+        let net = |text: &str| -> IpNet { text.parse().expect("a prefix") };
+        for (address, outside) in [("10.0.0.9/24", "10.0.0.0/24"), ("10.9.9.9/8", "10.0.0.0/8")] {
+            let expected = Some((net("10.0.0.0/24"), net(outside)));
+            assert_eq!(found(&network, address), expected);
+        }
+        assert_eq!(
+            found(&network, "fd00::9/64"),
+            Some((net("fd00::/64"), net("fd00::/64")))
+        );
+        assert_eq!(found(&network, "10.0.1.9/24"), None);
+        assert_eq!(uplinks_own(&network, None), None);
+        network.settings.outbound.uplink = Some(UplinkKind::Sockets);
+        assert_eq!(found(&network, "10.0.0.9/24"), None);
+        network.settings.outbound.uplink = None;
+        network.internal = true;
+        assert_eq!(found(&network, "10.0.0.9/24"), None);
     }
 
     #[test]

@@ -362,7 +362,8 @@ impl Control {
             let network = state.networks.get(&home.network)?;
             uplink::way(&network.settings.outbound, self.uplink()).ok()
         });
-        uplink::forwarding(mapping, &way.unwrap_or_default(), self.uplink())
+        let forwarding = uplink::forwarding(mapping, &way.unwrap_or_default(), self.uplink())?;
+        uplink::to_container(forwarding, mapping, &home.endpoint)
     }
 
     /// Takes a mapping out of service; gives its listeners, none if they are closed already.

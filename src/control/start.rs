@@ -14,7 +14,7 @@ use super::{
     endpoints::{Addresses, Container, device, target},
     events::Events,
     network_plan::{DEFAULT_MTU, DEFAULT_PREFIX, MTU, NetworkPlan},
-    networks::{isolated, spec},
+    networks::{isolated, spec, uplinks_own},
     ports::HostPorts,
     routes::default_routes,
     sandboxes::is_alive,
@@ -142,6 +142,13 @@ impl Control {
     async fn restore(&self, writer: &mut Writer, contents: Contents) -> Result<(), ControlError> {
         for network in contents.networks {
             if network.driver == Driver::Bridge {
+                if let Some((subnet, outside)) = uplinks_own(&network, self.uplink()) {
+                    tracing::warn!(
+                        network = network.name,
+                        "subnet {subnet} overlaps {outside}, the prefix of the device uplink: its containers and hosts on that \
+                         link cannot reach each other; create the network anew with another subnet"
+                    );
+                }
                 let spec = spec(&network, self.uplink()).unwrap_or_else(|error| {
                     // What leaves by another way than it was told to would surprise more than what does not leave.
                     tracing::error!(network = network.name, %error, "has no way out until then");

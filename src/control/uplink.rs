@@ -7,7 +7,7 @@ use vswitch_nat::Egress;
 use super::ports::PortError;
 use crate::{
     dataplane::{External, Forwarding, Way},
-    model::{GatewayMode, Inbound, OutboundSettings, PortMapping, PortRules, UplinkKind},
+    model::{Endpoint, GatewayMode, Inbound, OutboundSettings, PortMapping, PortRules, UplinkKind},
     uplink::DeviceUplink,
 };
 
@@ -37,6 +37,34 @@ pub(super) fn way(settings: &OutboundSettings, uplink: Option<&DeviceUplink>) ->
         v4: egress(settings.gateway_mode_v4, settings.ipv4.map(IpAddr::V4))?,
         v6: egress(settings.gateway_mode_v6, settings.ipv6.map(IpAddr::V6))?,
     })
+}
+
+/// What the settings of a network say in vain, on a daemon with this uplink; nothing if it does not leave by that.
+pub(super) fn without_effect(settings: &OutboundSettings, uplink: &DeviceUplink) -> Vec<String> {
+    if !matches!(way(settings, Some(uplink)), Ok(Way::Device { .. })) {
+        return Vec::new();
+    }
+    let mut warnings = Vec::new();
+    if let Some(interface) = &settings.interface {
+        warnings.push(format!(
+            "outbound_interface={interface} binds only the sockets by which the gateway's address leads to the host: other \
+             packets leave by the device {}; to have them leave by {interface}, say -o vswitch.uplink=sockets",
+            uplink.interface
+        ));
+    }
+    let sources = [
+        (settings.gateway_mode_v4, settings.ipv4.map(IpAddr::V4)),
+        (settings.gateway_mode_v6, settings.ipv6.map(IpAddr::V6)),
+    ];
+    for (mode, source) in sources {
+        if let (GatewayMode::Routed, Some(source)) = (mode, source) {
+            warnings.push(format!(
+                "the outbound address {source} is not used, because packets of routed networks keep their own: leave it \
+                 out, or have them translated (gateway mode nat)"
+            ));
+        }
+    }
+    warnings
 }
 
 /// Why packets cannot leave like that.
@@ -97,6 +125,39 @@ pub(super) fn forwarding(
     }
 }
 
+/// The forwarding as far as it can lead to a container: no version is translated to the other on the uplink.
+///
+/// # Errors
+///
+/// Nothing else would serve it.
+pub(super) fn to_container(
+    forwarding: Option<Forwarding>,
+    mapping: &PortMapping,
+    container: &Endpoint,
+) -> Result<Option<Forwarding>, PortError> {
+    let Some(forwarding) = forwarding else {
+        return Ok(None);
+    };
+    let (has_v4, has_v6) = (container.ipv4.is_some(), container.ipv6.is_some());
+    let is_reached = match forwarding.external {
+        External::All => has_v4 || has_v6,
+        External::AllV4 | External::One(IpAddr::V4(_)) => has_v4,
+        External::AllV6 | External::One(IpAddr::V6(_)) => has_v6,
+    };
+    match forwarding.external {
+        _ if is_reached => Ok(Some(forwarding)),
+        External::One(address) => Err(PortError::OtherVersion { address }),
+        External::All | External::AllV4 | External::AllV6 => {
+            tracing::warn!(
+                ports = %mapping,
+                "is not published on the device uplink, because the container has no address of that version: only on \
+                 addresses of the host"
+            );
+            Ok(None)
+        }
+    }
+}
+
 /// Whether it is one of the uplink's addresses.
 fn has(uplink: &DeviceUplink, address: IpAddr) -> bool {
     uplink.addresses.iter().any(|net| net.addr() == address)
@@ -129,7 +190,7 @@ fn has_rules(rules: &PortRules) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Transport;
+    use crate::{control::fixtures, model::Transport};
 
     fn uplink() -> DeviceUplink {
         "device=eth1,address=192.0.2.10/24,address=192.0.2.11/24,address=2001:db8::a/64"
@@ -194,6 +255,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_device_cannot_heed_is_told() {
+        let uplink = uplink();
+        let settings = OutboundSettings {
+            ipv4: Some([192, 0, 2, 11].into()),
+            metadata: true,
+            ..OutboundSettings::default()
+        };
+        assert_eq!(without_effect(&settings, &uplink), [""; 0]);
+        let settings = OutboundSettings {
+            gateway_mode_v4: GatewayMode::Routed,
+            interface: Some("wan0".to_owned()),
+            ..settings
+        };
+        let told = without_effect(&settings, &uplink);
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert!(told[0].contains("say -o vswitch.uplink=sockets"), "{told:?}");
+        assert!(told[1].contains("192.0.2.11 is not used"), "{told:?}");
+        let by_sockets = OutboundSettings {
+            uplink: Some(UplinkKind::Sockets),
+            ..settings
+        };
+        assert_eq!(without_effect(&by_sockets, &uplink), [""; 0]);
+    }
+
+    #[test]
     fn ports_are_forwarded_on_the_addresses_that_they_are_published_on() {
         let device = Way::Device { v4: any(), v6: any() };
         let external = |host_ip| {
@@ -239,5 +325,39 @@ mod tests {
             forwarded(&mapping(address), &Way::Sockets),
             Err(PortError::OtherUplink { .. })
         ));
+    }
+
+    #[test]
+    fn a_port_that_could_not_lead_to_the_container_is_not_the_uplinks() {
+        let (_, _, both) = fixtures::objects();
+        let only_v4 = Endpoint {
+            ipv6: None,
+            ..both.clone()
+        };
+        let only_v6 = Endpoint {
+            ipv4: None,
+            ..both.clone()
+        };
+        let (device, uplink) = (Way::Device { v4: any(), v6: any() }, uplink());
+        let external = |container: &Endpoint, host_ip| {
+            let mapping = mapping(host_ip);
+            let forwarding = forwarding(&mapping, &device, Some(&uplink)).expect("it can be served");
+            let forwarding = to_container(forwarding, &mapping, container);
+            forwarding.map(|forwarding| forwarding.is_some())
+        };
+        for (host_ip, with_v4, with_v6) in [
+            (None, Some(true), Some(true)),
+            (Some("0.0.0.0"), Some(true), Some(false)),
+            (Some("::"), Some(false), Some(true)),
+            (Some("192.0.2.11"), Some(true), None),
+            (Some("2001:db8::a"), None, Some(true)),
+            (Some("127.0.0.1"), Some(false), Some(false)),
+        ] {
+            assert_eq!(external(&only_v4, host_ip).ok(), with_v4, "{host_ip:?}");
+            assert_eq!(external(&only_v6, host_ip).ok(), with_v6, "{host_ip:?}");
+        }
+        assert!(matches!(external(&both, Some("2001:db8::a")), Ok(true)));
+        let error = external(&only_v4, Some("2001:db8::a")).expect_err("nobody would answer");
+        assert!(error.to_string().contains("has no IPv6 address"), "{error}");
     }
 }

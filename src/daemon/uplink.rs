@@ -3,6 +3,7 @@
 use std::{io, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use ipnet::IpNet;
 use tokio::time::{self, Instant};
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
 pub(super) async fn open(uplink: &DeviceUplink, dataplane: &DataPlane) -> Result<()> {
     let interface = &uplink.interface;
     let link = link(interface)?;
+    check_apart(uplink, &link)?;
     let mtu = mtu(uplink, &link)?;
     if link.state == LinkState::Down {
         tracing::warn!("{interface} is down; set it up: `ip link set {interface} up`");
@@ -63,6 +65,32 @@ fn link(interface: &str) -> Result<Link> {
         );
     }
     Ok(link)
+}
+
+/// The uplink is another station than the host, on the same link: what both have, both would answer for. Our probes are the
+/// device's own outgoing frames, so that the host's stack never hears them and does not object.
+fn check_apart(uplink: &DeviceUplink, link: &Link) -> Result<()> {
+    let interface = &uplink.interface;
+    if uplink.mac == link.mac {
+        bail!(
+            "uplink mac={}: this is {interface}'s own, so that the host would take every packet as well: leave mac= out, or \
+             give another",
+            link.mac
+        );
+    }
+    let own = Netlink::open()?.addresses(link)?;
+    if let Some(address) = uplink
+        .addresses
+        .iter()
+        .map(IpNet::addr)
+        .find(|&address| own.iter().any(|own| own.net.addr() == address))
+    {
+        bail!(
+            "uplink address={address}: the host itself has this address on {interface}, and both would answer for it: give \
+             the uplink another one of the link, or take it from the host (`ip address del {address} dev {interface}`)"
+        );
+    }
+    Ok(())
 }
 
 fn mtu(uplink: &DeviceUplink, link: &Link) -> Result<u16> {

@@ -21,7 +21,10 @@ use vswitch_wire::{
 };
 use zerocopy::IntoBytes;
 
-use super::icmp;
+use super::{
+    allowance::{Allowance, COST, PORT_COST},
+    icmp,
+};
 use crate::dataplane::NetworkSpec;
 
 /// A network's gateway.
@@ -444,31 +447,6 @@ fn is_unicast_v4(address: Ipv4Addr) -> bool {
         || address.is_multicast()
         || address.octets()[0] >= 240)
 }
-
-/// How many ICMP errors may be sent: RFC 1812 §4.3.2.8 and RFC 4443 §2.4 (f) ask for a limit.
-#[derive(Debug, Clone, Copy, Default)]
-struct Allowance {
-    /// When all errors sent so far are paid for; in the future while a burst is.
-    paid_at: Option<Instant>,
-}
-
-impl Allowance {
-    /// What is left after one more error that costs `cost`; `None` if [`BURST`] are owed already.
-    fn after(self, now: Instant, cost: Duration) -> Option<Self> {
-        let paid_at = self.paid_at.map_or(now, |at| at.max(now)) + cost;
-        (paid_at <= now + cost * BURST).then_some(Self {
-            paid_at: Some(paid_at),
-        })
-    }
-}
-
-/// What an error costs of the gateway's allowance. 1000 a second and 50 at once are Linux's numbers
-/// (`icmp_msgs_per_sec`, `icmp_msgs_burst`; Documentation/networking/ip-sysctl.rst).
-const COST: Duration = Duration::from_millis(1);
-/// What it costs of a port's own: 100 a second and 50 at once, so that one container cannot silence the
-/// gateway for the others. Linux has a limit per peer as well (`icmp_ratelimit`), of one a second.
-const PORT_COST: Duration = Duration::from_millis(10);
-const BURST: u32 = 50;
 
 #[cfg(test)]
 mod tests;

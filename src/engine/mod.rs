@@ -13,6 +13,7 @@
 //! entering the switch at the gateway's port like any other frame, or it is given back to the caller for the
 //! relay, which sends by [`Engine::send_from_gateway`].
 
+pub(crate) mod allowance;
 mod announce;
 mod deliver;
 mod gateway;

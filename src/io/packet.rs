@@ -20,7 +20,10 @@
 use std::{
     io::{self, IoSlice},
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -90,7 +93,8 @@ impl PacketSocket {
         let status = rustix::fs::fcntl_getfl(&fd)?;
         rustix::fs::fcntl_setfl(&fd, status | rustix::fs::OFlags::NONBLOCK)?;
         let abilities = match packet::is_on(fd.as_fd(), PacketOption::VnetHeader)? {
-            true => Abilities::ALL,
+            true if describes_udp_segments() => Abilities::ALL,
+            true => WITHOUT_USO,
             false => Abilities::EMPTY,
         };
         Ok(Self {
@@ -100,8 +104,8 @@ impl PacketSocket {
         })
     }
 
-    /// What may be written: everything, as the kernel does in software what the interface cannot; nothing where the
-    /// kernel has no vnet header for packet sockets.
+    /// What may be written: everything, as the kernel does in software what the interface cannot; no UDP super-frames before
+    /// Linux 6.2, and nothing where the kernel has no vnet header for packet sockets.
     pub fn abilities(&self) -> Abilities {
         self.abilities
     }
@@ -267,6 +271,40 @@ pub enum Promiscuity {
     /// It takes all as long as the socket is open.
     Promiscuous,
 }
+
+/// Whether vnet headers can say that a frame is many UDP datagrams. Older kernels refuse to send such a frame, and lose one
+/// that was to be received (include/linux/virtio_net.h: `VIRTIO_NET_HDR_GSO_UDP_L4`, commit 860b7f27b8f7, Linux 6.2).
+/// There is nothing to ask but the release: the TAP's answer would need its device file, which we may not have.
+pub(crate) fn describes_udp_segments() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let release = rustix::system::uname();
+        let describes = is_since_6_2(&release.release().to_string_lossy());
+        if !describes {
+            tracing::info!(
+                "UDP super-frames are segmented before packet sockets: this kernel is older than 6.2"
+            );
+        }
+        describes
+    })
+}
+
+/// Whether a kernel's release, such as `6.1.0-18-amd64`, is 6.2 or later.
+fn is_since_6_2(release: &str) -> bool {
+    let mut numbers = release
+        .split(|letter: char| !letter.is_ascii_digit())
+        .map(str::parse::<u32>);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor) >= (6, 2),
+        _ => false,
+    }
+}
+
+/// What vnet headers of all kernels describe.
+const WITHOUT_USO: Abilities = Abilities::CSUM
+    .union(Abilities::TSO4)
+    .union(Abilities::TSO6)
+    .union(Abilities::ECN);
 
 /// As much as the kernel allows: root gets what it asks for, others up to `net.core.rmem_max` and `wmem_max`.
 fn enlarge_buffers(fd: &OwnedFd) -> io::Result<()> {

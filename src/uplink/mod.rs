@@ -12,5 +12,6 @@ mod station;
 
 pub use addresses::Standing;
 pub use config::{DeviceUplink, InvalidUplink, UplinkChoice};
+pub use neighbours::Sender;
 pub use station::{Arrival, Counters, Event, Station, Transmit, Undelivered};
 pub(crate) use station::{destination, destination_of};

@@ -26,8 +26,51 @@ pub(super) struct Neighbours {
     /// Where the search for something to remove goes on.
     hand: usize,
     /// What waits for all of them.
+    waiting: Room,
+    /// What each sender has of that, and of the questions; nothing for one that has nothing.
+    shares: HashMap<Sender, Share, foldhash::fast::RandomState>,
+    /// Packets that waited in vain, because somebody else needed the place.
+    pub(super) displaced: u64,
+}
+
+/// Whose packets share a part of the room, such as a container's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sender(pub u64);
+
+impl Sender {
+    /// Nobody inside; nor what is needed for everybody, such as a gateway's address.
+    pub const OUTSIDE: Self = Self(u64::MAX);
+}
+
+/// What one sender has caused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Share {
+    /// Entries that are asked for.
+    incomplete: usize,
+    waiting: Room,
+}
+
+/// Packets that wait, and their bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Room {
     packets: usize,
     bytes: usize,
+}
+
+impl Room {
+    /// With another packet of that length; `None` if that exceeds the limit.
+    fn with(self, len: usize, limit: Self) -> Option<Self> {
+        let more = Self {
+            packets: self.packets + 1,
+            bytes: self.bytes + len,
+        };
+        (more.packets <= limit.packets && more.bytes <= limit.bytes).then_some(more)
+    }
+
+    fn release(&mut self, len: usize) {
+        self.packets -= 1;
+        self.bytes -= len;
+    }
 }
 
 #[derive(Debug)]
@@ -38,6 +81,8 @@ struct Neighbour {
     state: State,
     /// Its entry in [`Neighbours::deadlines`].
     at: Option<Instant>,
+    /// Who wanted it first.
+    asker: Sender,
     /// When it was sent to last.
     used: Instant,
     /// When its Ethernet address changed last.
@@ -66,6 +111,7 @@ pub(super) struct Waiting {
     /// Room for the Ethernet header, and the packet.
     pub(super) frame: Vec<u8>,
     pub(super) offload: Offload,
+    pub(super) sender: Sender,
 }
 
 /// What becomes of a packet to a neighbour.
@@ -106,8 +152,9 @@ impl Neighbours {
             deadlines: BTreeSet::new(),
             pinned,
             hand: 0,
-            packets: 0,
-            bytes: 0,
+            waiting: Room::default(),
+            shares: HashMap::default(),
+            displaced: 0,
         }
     }
 
@@ -117,9 +164,9 @@ impl Neighbours {
 
     /// Where a packet to the neighbour goes.
     #[inline]
-    pub(super) fn resolve(&mut self, now: Instant, address: IpAddr) -> Resolution {
+    pub(super) fn resolve(&mut self, now: Instant, sender: Sender, address: IpAddr) -> Resolution {
         let Some(&place) = self.by_address.get(&address) else {
-            return self.begin(now, address);
+            return self.begin(now, sender, address);
         };
         let Some(Some(neighbour)) = self.places.get_mut(place as usize) else {
             return Resolution::Full;
@@ -140,9 +187,14 @@ impl Neighbours {
         }
     }
 
-    /// Keeps a packet until the neighbour has answered; false if there is no room. Of one neighbour's the oldest goes
-    /// for the newest (RFC 4861 §7.2.2).
-    pub(super) fn wait(&mut self, address: IpAddr, packet: Waiting) -> bool {
+    /// Keeps a copy of a packet until the neighbour has answered; false if there is no room. Of one neighbour's the oldest
+    /// goes for the newest (RFC 4861 §7.2.2).
+    pub(super) fn wait(
+        &mut self,
+        sender: Sender,
+        address: IpAddr,
+        (frame, offload): (&[u8], Offload),
+    ) -> bool {
         let place = self.by_address.get(&address).map(|&place| place as usize);
         let Some(Some(neighbour)) = place.and_then(|place| self.places.get_mut(place)) else {
             return false;
@@ -150,15 +202,25 @@ impl Neighbours {
         if neighbour.waiting.len() >= WAITING_FOR_ONE
             && let Some(oldest) = neighbour.waiting.pop_front()
         {
-            self.packets -= 1;
-            self.bytes -= oldest.frame.len();
+            self.waiting.release(oldest.frame.len());
+            released(&mut self.shares, oldest.sender, |share| {
+                share.waiting.release(oldest.frame.len());
+            });
         }
-        if self.packets >= WAITING || self.bytes + packet.frame.len() > WAITING_BYTES {
+        let share = self.shares.get(&sender).copied().unwrap_or_default();
+        let (Some(all), Some(own)) = (
+            self.waiting.with(frame.len(), WAITING),
+            share.waiting.with(frame.len(), WAITING_OF_ONE),
+        ) else {
             return false;
-        }
-        self.packets += 1;
-        self.bytes += packet.frame.len();
-        neighbour.waiting.push_back(packet);
+        };
+        self.waiting = all;
+        self.shares.entry(sender).or_default().waiting = own;
+        neighbour.waiting.push_back(Waiting {
+            frame: frame.to_vec(),
+            offload,
+            sender,
+        });
         true
     }
 
@@ -202,9 +264,13 @@ impl Neighbours {
         if !is_same {
             neighbour.changed = now;
         }
+        let asker = matches!(neighbour.state, State::Incomplete(_)).then_some(neighbour.asker);
         (neighbour.mac, neighbour.state) = (mac, state);
         let waiting = std::mem::take(&mut neighbour.waiting);
         self.release(&waiting);
+        if let Some(asker) = asker {
+            released(&mut self.shares, asker, |share| share.incomplete -= 1);
+        }
         self.schedule(place, None);
         waiting
     }
@@ -241,16 +307,25 @@ impl Neighbours {
         Some(Due::Ask(address, mac))
     }
 
-    /// Makes an entry for a neighbour that is asked at once.
-    fn begin(&mut self, now: Instant, address: IpAddr) -> Resolution {
-        if self.by_address.len() >= MOST && !self.make_room() && !self.pinned.contains(&address) {
+    /// Makes an entry for a neighbour that is asked at once. One sender may have us ask for some at a time only, so that it
+    /// neither fills the table nor has the whole link listen to more than as many questions a second.
+    fn begin(&mut self, now: Instant, sender: Sender, address: IpAddr) -> Resolution {
+        let is_pinned = self.pinned.contains(&address);
+        let asker = if is_pinned { Sender::OUTSIDE } else { sender };
+        let asked = self.shares.get(&asker).map_or(0, |share| share.incomplete);
+        if asked >= ASKED_FOR_ONE && !is_pinned {
             return Resolution::Full;
         }
+        if self.by_address.len() >= MOST && !self.make_room() && !is_pinned {
+            return Resolution::Full;
+        }
+        self.shares.entry(asker).or_default().incomplete += 1;
         let neighbour = Neighbour {
             address,
             mac: MacAddr::ZERO,
             state: State::Incomplete(0),
             at: None,
+            asker,
             used: now,
             changed: now,
             waiting: VecDeque::new(),
@@ -270,17 +345,19 @@ impl Neighbours {
         Resolution::Unknown
     }
 
-    /// Removes the entry that was not used for longest, of some; those that are asked for end by themselves.
+    /// Removes the entry that was not used for longest, of some; one that is asked for only if all of them are.
     fn make_room(&mut self) -> bool {
         let count = self.places.len();
         let first = self.hand;
         self.hand = (first + SEARCHED) % count.max(1);
         let looked_at = (first..first + SEARCHED.min(count)).map(|index| index % count);
         let candidates = looked_at.filter_map(|index| Some((index, self.places[index].as_ref()?)));
-        let removable = candidates.filter(|(_, neighbour)| {
-            !matches!(neighbour.state, State::Incomplete(_)) && !self.pinned.contains(&neighbour.address)
+        let removable = candidates.filter(|(_, neighbour)| !self.pinned.contains(&neighbour.address));
+        let victim = removable.min_by_key(|(_, neighbour)| {
+            let is_asked_for = matches!(neighbour.state, State::Incomplete(_));
+            (is_asked_for, neighbour.used)
         });
-        let Some((index, _)) = removable.min_by_key(|(_, neighbour)| neighbour.used) else {
+        let Some((index, _)) = victim else {
             return false;
         };
         self.remove(index as u32);
@@ -292,6 +369,11 @@ impl Neighbours {
         if let Some(neighbour) = self.places.get_mut(place as usize).and_then(Option::take) {
             self.by_address.remove(&neighbour.address);
             self.free.push(place);
+            self.displaced += neighbour.waiting.len() as u64;
+            self.release(&neighbour.waiting);
+            if let State::Incomplete(_) = neighbour.state {
+                released(&mut self.shares, neighbour.asker, |share| share.incomplete -= 1);
+            }
         }
     }
 
@@ -308,8 +390,27 @@ impl Neighbours {
     }
 
     fn release(&mut self, waiting: &VecDeque<Waiting>) {
-        self.packets -= waiting.len();
-        self.bytes -= waiting.iter().map(|packet| packet.frame.len()).sum::<usize>();
+        for packet in waiting {
+            let len = packet.frame.len();
+            self.waiting.release(len);
+            released(&mut self.shares, packet.sender, |share| {
+                share.waiting.release(len)
+            });
+        }
+    }
+}
+
+/// Takes something off a sender's share, which goes with the last of it.
+fn released(
+    shares: &mut HashMap<Sender, Share, foldhash::fast::RandomState>,
+    sender: Sender,
+    take: impl FnOnce(&mut Share),
+) {
+    if let Some(share) = shares.get_mut(&sender) {
+        take(share);
+        if *share == Share::default() {
+            shares.remove(&sender);
+        }
     }
 }
 
@@ -319,9 +420,19 @@ const MOST: usize = 1024;
 const SEARCHED: usize = 16;
 /// Packets that wait for one neighbour; RFC 4861 §7.2.2 asks for at least one.
 const WAITING_FOR_ONE: usize = 16;
-/// Packets that wait for all of them, and their bytes.
-const WAITING: usize = 256;
-const WAITING_BYTES: usize = 1 << 20;
+/// Entries that are asked for because of one sender. Each is asked for once a second: who scans a link of hosts that are
+/// not there has so many questions a second sent, and 16 senders fill the table.
+const ASKED_FOR_ONE: usize = 64;
+/// What waits for all of them.
+const WAITING: Room = Room {
+    packets: 256,
+    bytes: 1 << 20,
+};
+/// What of that is one sender's: a quarter.
+const WAITING_OF_ONE: Room = Room {
+    packets: 64,
+    bytes: 1 << 18,
+};
 /// RFC 4861 §10: `MAX_MULTICAST_SOLICIT` and `MAX_UNICAST_SOLICIT`.
 const QUESTIONS: u8 = 3;
 /// RFC 4861 §10.

@@ -14,9 +14,12 @@ use zerocopy::IntoBytes;
 use super::{
     addresses::{Act, Addresses, Standing},
     groups::Occasion,
-    neighbours::{Due, Neighbours, Resolution, Waiting},
+    neighbours::{Due, Neighbours, Resolution, Sender},
 };
-use crate::engine::icmp;
+use crate::engine::{
+    allowance::{Allowance, COST, PORT_COST},
+    icmp,
+};
 
 /// Our host on a link.
 ///
@@ -32,6 +35,9 @@ pub struct Station {
     neighbours: Neighbours,
     events: VecDeque<Event>,
     undelivered: VecDeque<Undelivered>,
+    /// What senders are told: all, and some of them together.
+    errors: Allowance,
+    errors_by_sender: [Allowance; SENDERS],
     counters: Counters,
     /// When membership in groups was told last because somebody asked.
     reported: Option<Instant>,
@@ -130,6 +136,8 @@ impl Station {
             neighbours: Neighbours::new(gateways.to_vec()),
             events: VecDeque::new(),
             undelivered: VecDeque::new(),
+            errors: Allowance::default(),
+            errors_by_sender: [Allowance::default(); SENDERS],
             counters: Counters::default(),
             reported: None,
             frame: Vec::with_capacity(FRAME_CAPACITY),
@@ -214,29 +222,34 @@ impl Station {
         }
     }
 
-    /// Sends the IP packet in `frame`, which has room for an Ethernet header in front. `offload` counts from the
-    /// frame's first byte.
+    /// Sends the IP packet in `frame`, which has room for an Ethernet header in front, because of `sender`. `offload`
+    /// counts from the frame's first byte.
     #[inline]
-    pub fn send(&mut self, now: Instant, frame: &mut [u8], offload: Offload, out: &mut impl Transmit) {
+    pub fn send(
+        &mut self,
+        now: Instant,
+        sender: Sender,
+        (frame, offload): (&mut [u8], Offload),
+        out: &mut impl Transmit,
+    ) {
         let Some((dst, ethertype)) = destination(frame) else {
             return;
         };
         let Some(hop) = self.next_hop(dst) else {
             self.counters.no_route += 1;
-            self.give_up(&frame[EthernetHeader::LEN..], Refusal::NoRoute);
+            self.give_up(now, sender, &frame[EthernetHeader::LEN..], Refusal::NoRoute);
             return;
         };
-        match self.neighbours.resolve(now, hop) {
+        match self.neighbours.resolve(now, sender, hop) {
             Resolution::Known(mac) => {
                 address(frame, mac, self.mac, ethertype);
                 out.transmit(frame, offload);
             }
             Resolution::Unknown => {
-                let mut frame = frame.to_vec();
-                address(&mut frame, MacAddr::ZERO, self.mac, ethertype);
-                if !self.neighbours.wait(hop, Waiting { frame, offload }) {
-                    self.counters.neighbours_full += 1;
-                }
+                address(frame, MacAddr::ZERO, self.mac, ethertype);
+                let is_kept = self.neighbours.wait(sender, hop, (frame, offload));
+                let displaced = std::mem::take(&mut self.neighbours.displaced);
+                self.counters.neighbours_full += u64::from(!is_kept) + displaced;
                 self.settle_neighbours(now, out);
             }
             Resolution::Full => self.counters.neighbours_full += 1,
@@ -283,15 +296,22 @@ impl Station {
                 Due::Failed(waiting) => {
                     self.counters.unreachable += waiting.len() as u64;
                     for waiting in waiting {
-                        self.give_up(&waiting.frame[EthernetHeader::LEN..], Refusal::HostUnreachable);
+                        let packet = &waiting.frame[EthernetHeader::LEN..];
+                        self.give_up(now, waiting.sender, packet, Refusal::HostUnreachable);
                     }
                 }
             }
         }
     }
 
-    fn give_up(&mut self, packet: &[u8], refusal: Refusal) {
-        if self.undelivered.len() < UNDELIVERED {
+    /// Has a sender told, if it was not told too often (RFC 1812 §4.3.2.8, RFC 4443 §2.4 (f)).
+    fn give_up(&mut self, now: Instant, sender: Sender, packet: &[u8], refusal: Refusal) {
+        let own = &mut self.errors_by_sender[(sender.0 ^ (sender.0 >> 32)) as usize % SENDERS];
+        let paid = self.errors.after(now, COST).zip(own.after(now, PORT_COST));
+        if let Some(paid) = paid
+            && self.undelivered.len() < UNDELIVERED
+        {
+            (self.errors, *own) = paid;
             // An error quotes the beginning only, but a packet is read whole before one is made.
             let packet = packet.to_vec();
             self.undelivered.push_back(Undelivered { packet, refusal });
@@ -345,6 +365,9 @@ const FRAME_CAPACITY: usize = vswitch_wire::MAX_FRAME;
 
 /// Packets whose senders wait to be told; beyond that they are not.
 const UNDELIVERED: usize = 64;
+
+/// Parts that senders fall into for the rate of errors, so that one does not take all of it.
+const SENDERS: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ use crate::{
     engine::Engine,
     log::RateLimit,
     model::EndpointId,
-    uplink::destination,
+    uplink::{destination, destination_of},
 };
 
 /// One network's whole data path.
@@ -131,7 +131,9 @@ impl Network {
         let relay = self.relay.as_mut()?;
         let packet = outbound.frame.get(EthernetHeader::LEN..)?;
         let by = if self.leaves_by_device {
-            let is_relayed = outbound.hop == Hop::Gateway || relay.knows(around.now, port.0, packet);
+            let is_relayed = outbound.hop == Hop::Gateway
+                || destination_of(packet).is_some_and(|(dst, _)| relay.reserves(dst))
+                || relay.knows(around.now, port.0, packet);
             (!is_relayed).then_some(Exit::Device)
         } else {
             let is_wanted = shortcut.wants(around.now, around.slot, packet);

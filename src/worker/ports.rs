@@ -73,7 +73,7 @@ impl Devices {
         match attached.device.read(buffer) {
             Ok(len) => Received::Frame(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Received::Empty,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Failed(error),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Received::Unreadable,
             Err(error) if attached.device.is_lost(&error) => {
                 attached.lose(&mut self.newly_lost);
                 Received::Lost
@@ -90,6 +90,8 @@ pub(super) enum Received {
     Failed(io::Error),
     Frame(usize),
     Lost,
+    /// Something was there that cannot be read; more may be behind it, for which no edge comes.
+    Unreadable,
 }
 
 impl Transmit for Devices {

@@ -304,6 +304,7 @@ impl Reactor {
                         self.send_away(now, (slot, port), len, leaving);
                     }
                 }
+                Received::Unreadable => left -= 1,
                 Received::Empty | Received::Lost => break,
                 Received::Failed(error) => {
                     self.read_errors.run(now, |suppressed| {

@@ -31,7 +31,7 @@ use crate::{
     io::packet::PacketSocket,
     log::RateLimit,
     model::NetworkId,
-    uplink::{Arrival, DeviceUplink, Event, Station, Undelivered},
+    uplink::{Arrival, DeviceUplink, Event, Sender, Station, Undelivered},
 };
 
 /// A worker's device uplink.
@@ -105,7 +105,8 @@ impl Uplink {
         let begin = read.len().saturating_sub(leaving.len);
         let (frame, offload) = (&mut read[begin..], leaving.offload);
         let zone = self.zone_of(slot, frame);
-        match self.translate(now, zone, (frame, offload), networks) {
+        let sender = Sender(((slot as u64) << 32) | u64::from(port.0));
+        match self.translate(now, (zone, sender), (frame, offload), networks) {
             // The uplink's address: whoever asks for it from inside is answered by its own gateway.
             Some(Verdict::Local) => {
                 if let Some(Some(network)) = networks.get_mut(slot) {
@@ -168,7 +169,12 @@ impl Uplink {
     }
 
     /// Takes the packets of a network from now on.
-    pub(super) fn add_network(&mut self, slot: usize, spec: &NetworkSpec) -> Result<(), DataPlaneError> {
+    pub(super) fn add_network(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        spec: &NetworkSpec,
+    ) -> Result<(), DataPlaneError> {
         let Some(Way::Device { v4, v6 }) = spec.uplink.as_ref().map(|uplink| &uplink.way) else {
             return Ok(());
         };
@@ -180,9 +186,10 @@ impl Uplink {
             false => {
                 let first = self.add_zone(slot, spec, v4, |net| net.addr().is_ipv4())?;
                 let second = self.add_zone(slot, spec, v6, |net| net.addr().is_ipv6());
+                let second = second.inspect_err(|_| self.remove_zone(now, first))?;
                 Zones {
                     v4: first,
-                    v6: second?,
+                    v6: second,
                 }
             }
         };
@@ -199,10 +206,7 @@ impl Uplink {
             return;
         };
         for zone in [zones.v4, zones.v6] {
-            if let Some(place) = self.zones.get_mut(place_of(zone)) {
-                *place = None;
-                self.nat.remove_network(now, zone);
-            }
+            self.remove_zone(now, zone);
         }
         self.forwards.remove_network(slot);
     }
@@ -286,7 +290,7 @@ impl Uplink {
             Arrival::Done => return,
             Arrival::Packet => {}
         }
-        match self.translate(now, Zone::OUTSIDE, (frame, offload), networks) {
+        match self.translate(now, (Zone::OUTSIDE, Sender::OUTSIDE), (frame, offload), networks) {
             Some(Verdict::Local) => self.station.handle_local(frame, &mut self.wire),
             Some(Verdict::Consumed | Verdict::Drop(_) | Verdict::Forward(_)) | None => {}
         }
@@ -296,13 +300,13 @@ impl Uplink {
     fn translate(
         &mut self,
         now: Instant,
-        from: Zone,
+        (from, sender): (Zone, Sender),
         (frame, offload): (&mut [u8], Offload),
         networks: &mut [Option<Network>],
     ) -> Option<Verdict> {
         let inner = offload.shifted(-ETHERNET)?;
         let packet = frame.get_mut(EthernetHeader::LEN..)?;
-        let (nat, mut ways) = self.ways(now, networks);
+        let (nat, mut ways) = self.ways(now, sender, networks);
         let verdict = nat.handle_packet(now, from, packet, &inner, &mut ways);
         if let Verdict::Forward(to) = verdict {
             ways.forward(to, frame, offload);
@@ -358,7 +362,7 @@ impl Uplink {
         let mut frame = std::mem::take(&mut self.frame);
         if complain(&undelivered.packet, undelivered.refusal, &mut frame).is_some() {
             let packet = &mut frame[EthernetHeader::LEN..];
-            let (nat, mut ways) = self.ways(now, networks);
+            let (nat, mut ways) = self.ways(now, Sender::OUTSIDE, networks);
             let verdict = nat.handle_packet(now, Zone::OUTSIDE, packet, &Offload::NONE, &mut ways);
             if let Verdict::Forward(to) = verdict
                 && !to.is_outside()
@@ -370,9 +374,15 @@ impl Uplink {
         self.frame = frame;
     }
 
-    fn ways<'a>(&'a mut self, now: Instant, networks: &'a mut [Option<Network>]) -> (&'a mut Nat, Ways<'a>) {
+    fn ways<'a>(
+        &'a mut self,
+        now: Instant,
+        sender: Sender,
+        networks: &'a mut [Option<Network>],
+    ) -> (&'a mut Nat, Ways<'a>) {
         let ways = Ways {
             now,
+            sender,
             wire: &mut self.wire,
             station: &mut self.station,
             networks,
@@ -389,6 +399,13 @@ impl Uplink {
         match frame.get(EthernetHeader::LEN).map(|byte| byte >> 4) {
             Some(6) => zones.v6,
             _ => zones.v4,
+        }
+    }
+
+    fn remove_zone(&mut self, now: Instant, zone: Zone) {
+        if let Some(place) = self.zones.get_mut(place_of(zone)) {
+            *place = None;
+            self.nat.remove_network(now, zone);
         }
     }
 

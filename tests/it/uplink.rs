@@ -4,6 +4,7 @@ mod addresses;
 mod connections;
 mod inward;
 mod outward;
+mod policy;
 mod refusals;
 mod routed;
 

@@ -37,6 +37,23 @@ fn u4_fragments_of_6000_bytes_become_one_datagram() {
 }
 
 #[test]
+fn n_fr_1_fragments_are_expected_from_the_first_to_come_to_the_last() {
+    for [container, remote] in BOTH {
+        let (_, fragments) = fragments(container, remote, 4000);
+        let mut reassembly = reassembly(1 << 20);
+        assert!(!reassembly.expects(1, &fragments[0]));
+        for fragment in &fragments {
+            reassembly.handle_packet(now(), 1, fragment);
+            let is_last = fragment == fragments.last().expect("there are some");
+            for other in &fragments {
+                assert_eq!(reassembly.expects(1, other), !is_last);
+                assert!(!reassembly.expects(2, other), "another container's");
+            }
+        }
+    }
+}
+
+#[test]
 fn n_fr_1_the_largest_datagram_comes_through() {
     for ([container, remote], len) in [(BOTH[0], 65_515), (BOTH[1], 65_535)] {
         let (body, fragments) = fragments(container, remote, len);

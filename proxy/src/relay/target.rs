@@ -157,6 +157,21 @@ fn check(now: Instant, policy: &Policy, host: &mut Host, address: IpAddr) -> Res
     Ok(())
 }
 
+/// Whether only the relay may carry packets there, or refuse them, on a network whose other packets leave by a device: what
+/// is closed there, and IPv4 link-local addresses, which a router must not forward (RFC 3927 §7).
+pub(super) fn is_reserved(policy: &Policy, address: IpAddr) -> bool {
+    let is_metadata = |address: IpAddr| METADATA.contains(&address);
+    if let IpAddr::V6(outer) = address
+        && let Some(inner) = embedded(outer).map(IpAddr::V4)
+    {
+        return match is_metadata(inner) {
+            true => !policy.metadata,
+            false => is_link_local(inner),
+        };
+    }
+    is_link_local(address) || (is_metadata(address) && !policy.metadata)
+}
+
 /// Whether a packet may be addressed to one station by that (R-OUT-6).
 pub(super) fn is_possible(address: IpAddr) -> bool {
     match address {
@@ -277,6 +292,40 @@ mod tests {
         }
         assert_eq!(outcome("64:ff9b::127.0.0.1"), Err(Refused::Impossible));
         assert_eq!(outcome("64:ff9b::203.0.113.9"), Ok(()));
+    }
+
+    #[test]
+    fn r_lim_6_what_is_closed_or_link_local_does_not_leave_by_a_device() {
+        let is_kept = |metadata, address: &str| {
+            let policy = Policy {
+                metadata,
+                ..Policy::default()
+            };
+            is_reserved(&policy, address.parse().expect("an address"))
+        };
+        // By default, and with `allow_metadata`. The host's sockets carry what no router may.
+        for (address, closed, open) in [
+            ("169.254.169.254", true, true),
+            ("169.254.1.1", true, true),
+            ("100.100.100.200", true, false),
+            ("168.63.129.16", true, false),
+            ("fd00:ec2::254", true, false),
+            ("fd20:ce::254", true, false),
+            ("64:ff9b::a9fe:a9fe", true, false),
+            ("2002:a9fe:a9fe::1", true, false),
+            ("64:ff9b::169.254.1.1", true, true),
+            ("fe80::1", true, true),
+            ("192.0.2.1", false, false),
+            ("100.100.100.201", false, false),
+            ("fd00:ec2::253", false, false),
+            ("64:ff9b::c000:201", false, false),
+        ] {
+            assert_eq!(
+                (is_kept(false, address), is_kept(true, address)),
+                (closed, open),
+                "{address}"
+            );
+        }
     }
 
     #[test]

@@ -94,6 +94,15 @@ pub enum PortError {
         /// The uplink's address.
         address: IpAddr,
     },
+    /// The container has no address of that version.
+    #[error(
+        "{address} is an address of the device uplink, and the container has no {} address that it could lead to: publish \
+         on another address, or connect the container to a network that has them", version(*.address)
+    )]
+    OtherVersion {
+        /// The uplink's address.
+        address: IpAddr,
+    },
     /// Ordinary users may not bind it.
     #[error("{}", privileged(.address, *.transport, *.start))]
     Privileged {
@@ -160,6 +169,13 @@ fn privileged(address: &SocketAddr, transport: Transport, start: u16) -> String 
          as root, or let systemd open the port and start vswitchd with it (a socket unit with \
          {directive}={address}), or publish a port from {start} on"
     )
+}
+
+fn version(address: IpAddr) -> &'static str {
+    match address {
+        IpAddr::V4(_) => "IPv4",
+        IpAddr::V6(_) => "IPv6",
+    }
 }
 
 fn unprivileged_start() -> u16 {

@@ -6,6 +6,7 @@ use etherparse::{
 use vswitch_wire::ndp::solicited_node;
 
 use super::*;
+use crate::engine::allowance::BURST;
 use crate::model::NetworkId;
 
 const GATEWAY: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0xfe]);

@@ -20,7 +20,7 @@ use super::{
     super::{
         netlink::{Link, LinkDriver, Netlink, NetlinkError, VethEnd},
         netns::Liveness,
-        packet::{Interface, Options, PacketSocket},
+        packet::{self, Interface, Options, PacketSocket},
         sys::ethtool,
     },
     AttachError, LinkConfig,
@@ -101,7 +101,11 @@ fn refusal(name: &str, error: NetlinkError) -> AttachError {
 /// Has the container's stack finish what vnet headers cannot describe, before it hands a frame over: SCTP's checksum,
 /// and super-frames that are neither TCP nor UDP or are inside a tunnel.
 fn quiet(name: &str) -> Result<(), AttachError> {
-    match ethtool::switch_off(name, &FEATURES) {
+    let features = match packet::describes_udp_segments() {
+        true => &FEATURES[1..],
+        false => &FEATURES[..],
+    };
+    match ethtool::switch_off(name, features) {
         // Such frames are lost then, others not.
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
         other => other.map_err(|source| AttachError::failed(format!("set features of {name}"), source)),
@@ -116,8 +120,10 @@ const MARK: &str = "vswitchd ";
 
 const OWN_NAMESPACE: &str = "/proc/thread-self/ns/net";
 
-/// Of what a veth has (drivers/net/veth.c: `VETH_FEATURES`), by the names of net/ethtool/common.c.
-const FEATURES: [&str; 12] = [
+/// Of what a veth has (drivers/net/veth.c: `VETH_FEATURES`), by the names of net/ethtool/common.c. The first
+/// can be described since Linux 6.2.
+const FEATURES: [&str; 13] = [
+    "tx-udp-segmentation",
     "tx-checksum-sctp",
     "tx-esp-segmentation",
     "tx-fcoe-segmentation",

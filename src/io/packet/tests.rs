@@ -139,3 +139,20 @@ fn only_a_bound_packet_socket_is_adopted() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
     }
 }
+
+#[test]
+fn udp_super_frames_are_described_since_linux_6_2() {
+    for (release, expected) in [
+        ("6.2.0", true),
+        ("6.18.3-arch1-1", true),
+        ("7.0", true),
+        ("6.2-rc1", true),
+        ("6.1.0-18-amd64", false),
+        ("5.15.0-91-generic", false),
+        ("4.20", false),
+        ("", false),
+        ("linux", false),
+    ] {
+        assert_eq!(is_since_6_2(release), expected, "{release}");
+    }
+}

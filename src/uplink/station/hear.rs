@@ -158,7 +158,10 @@ impl Station {
         if !is_station(mac) {
             return;
         }
-        for Waiting { mut frame, offload } in self.neighbours.note(now, address, mac, evidence) {
+        for Waiting {
+            mut frame, offload, ..
+        } in self.neighbours.note(now, address, mac, evidence)
+        {
             frame[..6].copy_from_slice(&mac.0);
             out.transmit(&mut frame, offload);
         }

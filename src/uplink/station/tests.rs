@@ -15,6 +15,7 @@ use vswitch_wire::{
 };
 
 use super::*;
+use crate::engine::allowance::BURST;
 
 const MAC: MacAddr = MacAddr([2, 0x42, 192, 0, 2, 10]);
 const OTHER: MacAddr = MacAddr([2, 0, 0, 0, 0, 2]);
@@ -103,14 +104,23 @@ impl Link {
 
     /// Has the station send a datagram.
     fn send(&mut self, dst: impl Into<IpAddr>) {
+        self.send_for(Sender(1), dst);
+    }
+
+    /// The same because of one of several senders.
+    fn send_for(&mut self, sender: Sender, dst: impl Into<IpAddr>) {
         let dst = dst.into();
         let src: IpAddr = match dst {
             IpAddr::V4(_) => IP.into(),
             IpAddr::V6(_) => ip6("2001:db8:1::a").into(),
         };
         let mut frame = Packet::udp(src, dst).frame(MacAddr::ZERO, MacAddr::ZERO).bytes();
-        self.station
-            .send(self.clock.now(), &mut frame, Offload::NONE, &mut self.sent);
+        self.station.send(
+            self.clock.now(),
+            sender,
+            (&mut frame, Offload::NONE),
+            &mut self.sent,
+        );
     }
 
     /// What was sent about addresses; what was said of groups is left out.
@@ -577,19 +587,72 @@ fn the_table_and_what_waits_are_bounded() {
     let mut link = Link::new(&["10.0.0.1/8"], &["10.0.0.2"]);
     link.pass(5 * SECOND);
     for number in 0..1500_u32 {
-        link.send(Ipv4Addr::from(0x0a01_0000 + number));
+        let sender = Sender(u64::from(number) / 50);
+        link.send_for(sender, Ipv4Addr::from(0x0a01_0000 + number));
     }
+    // Who comes late takes the place of who has waited for longest.
     assert_eq!(link.station.neighbours(), 1024);
-    let full = link.station.counters().neighbours_full;
-    assert_eq!(full, 1500 - 256, "so many packets wait");
-    // The gateway has a place of its own.
-    link.send(FAR);
-    assert_eq!(link.station.neighbours(), 1025);
+    let waiting = 1500 - link.station.counters().neighbours_full;
+    assert!((1..=256).contains(&waiting), "{waiting} packets wait");
+    // The gateway is always found.
+    link.send_for(Sender(0), FAR);
+    assert!(link.said().contains(&Said::Ask(
+        MacAddr::BROADCAST,
+        Ipv4Addr::new(10, 0, 0, 1).into(),
+        Ipv4Addr::new(10, 0, 0, 2).into()
+    )));
+    assert!((1024..=1025).contains(&link.station.neighbours()));
     // Questions for all of them end.
     link.pass(3 * SECOND);
     assert_eq!(link.station.neighbours(), 0);
     let told = std::iter::from_fn(|| link.station.poll_undelivered()).count();
-    assert_eq!(told, 64);
+    assert_eq!(told, BURST as usize, "of all senders");
+}
+
+#[test]
+fn errors_about_packets_without_a_way_are_limited_for_each_sender() {
+    let mut link = Link::new(&["192.0.2.10/24"], &[]);
+    link.pass(5 * SECOND);
+    let told = |link: &mut Link, sender| {
+        let count = |_: &usize| {
+            link.send_for(Sender(sender), FAR);
+            link.station.poll_undelivered().is_some()
+        };
+        (0..200).filter(count).count()
+    };
+    assert_eq!(told(&mut link, 1), BURST as usize);
+    assert_eq!(told(&mut link, 1), 0);
+    link.pass(SECOND / 10);
+    assert_eq!(told(&mut link, 1), 10, "100 a second");
+    assert!(told(&mut link, 2) > 30, "another is told");
+    assert_eq!(link.station.counters().no_route, 800);
+}
+
+#[test]
+fn one_sender_fills_neither_the_table_nor_the_room_nor_the_link() {
+    let mut link = Link::new(&["10.0.0.1/8"], &["10.0.0.2"]);
+    link.pass(5 * SECOND);
+    link.said();
+    for number in 0..1500_u32 {
+        link.send_for(Sender(1), Ipv4Addr::from(0x0a01_0000 + number));
+    }
+    assert_eq!(link.station.neighbours(), 64);
+    assert_eq!(link.station.counters().neighbours_full, 1500 - 64);
+    assert_eq!(link.said().len(), 64, "questions");
+    // Another's packets still wait, and go.
+    let near = Ipv4Addr::new(10, 0, 0, 9);
+    link.send_for(Sender(2), near);
+    link.hear_arp(&Arp::reply(OTHER, near, MAC, Ipv4Addr::new(10, 0, 0, 1)));
+    assert!(link.said().contains(&Said::Packet(OTHER, near.into())));
+    // The first may send by what is known, too, and has its share again when nobody has answered.
+    link.send_for(Sender(1), near);
+    assert_eq!(link.said(), [Said::Packet(OTHER, near.into())]);
+    link.pass(3 * SECOND);
+    link.said();
+    for number in 0..1500_u32 {
+        link.send_for(Sender(1), Ipv4Addr::from(0x0a02_0000 + number));
+    }
+    assert_eq!(link.said().len(), 64);
 }
 
 #[test]

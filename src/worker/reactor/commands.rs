@@ -158,7 +158,7 @@ impl Reactor {
         match (&spec.uplink, &mut self.uplink) {
             (Some(leaves), None) if leaves.way != Way::Sockets => return Err(DataPlaneError::NoUplink),
             (_, None) => {}
-            (_, Some(uplink)) => uplink.add_network(slot, &spec)?,
+            (_, Some(uplink)) => uplink.add_network(now, slot, &spec)?,
         }
         let mut network = match Network::new(now, spec, &self.descriptors, &self.published) {
             Ok(network) => network,

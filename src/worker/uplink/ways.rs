@@ -10,11 +10,16 @@ use super::{
     ETHERNET,
     wire::{self, Wire},
 };
-use crate::{uplink::Station, worker::network::Network};
+use crate::{
+    uplink::{Sender, Station},
+    worker::network::Network,
+};
 
 /// Where packets go from the translation.
 pub(super) struct Ways<'a> {
     pub(super) now: Instant,
+    /// Who has caused all this.
+    pub(super) sender: Sender,
     pub(super) wire: &'a mut Wire,
     pub(super) station: &'a mut Station,
     pub(super) networks: &'a mut [Option<Network>],
@@ -31,7 +36,8 @@ impl Ways<'_> {
         let len = frame_len(frame);
         let frame = &mut frame[..len];
         if to.is_outside() {
-            self.station.send(self.now, frame, offload, self.wire);
+            self.station
+                .send(self.now, self.sender, (frame, offload), self.wire);
             return;
         }
         let now = self.now;

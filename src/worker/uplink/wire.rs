@@ -25,6 +25,8 @@ pub(super) struct Wire {
     sent: u64,
     /// Frames whose offload does not fit them.
     bad_offload: u64,
+    /// Frames of VLANs, none of which is ours.
+    tagged: u64,
     /// Frames that the device had no room for.
     full: u64,
     /// Frames that the device refused: it is down, or they are longer than it takes.
@@ -48,6 +50,7 @@ impl Wire {
             received: 0,
             sent: 0,
             bad_offload: 0,
+            tagged: 0,
             full: 0,
             refused: 0,
         }
@@ -77,13 +80,18 @@ impl Wire {
         }
     }
 
-    /// The frame behind a vnet header, with what that says of it; `None` if it says nonsense.
+    /// The frame behind a vnet header, with what that says of it; `None` if it says nonsense, or the frame is a VLAN's. One
+    /// that has a tag only for its priority is none (IEEE 802.1Q clause 6.9.1), and loses it, as in the kernel
+    /// (net/8021q/vlan_core.c: vlan_do_receive).
     pub(super) fn open<'r>(&mut self, read: &'r mut [u8]) -> Option<(&'r mut [u8], Offload)> {
         let opened = read
             .split_at_mut_checked(VnetHeader::LEN)
             .and_then(|(header, frame)| Some((engine::offload(header, frame)?, frame)));
         self.bad_offload += u64::from(opened.is_none());
-        opened.map(|(offload, frame)| (frame, offload))
+        let (offload, frame) = opened?;
+        let opened = untag(frame, offload);
+        self.tagged += u64::from(opened.is_none());
+        opened
     }
 
     pub(super) fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
@@ -91,6 +99,7 @@ impl Wire {
             ("uplink_rx_frames", self.received),
             ("uplink_tx_frames", self.sent),
             ("uplink_bad_offload", self.bad_offload),
+            ("uplink_tagged", self.tagged),
             ("uplink_queue_full", self.full),
             ("uplink_device", self.refused),
         ]
@@ -131,6 +140,22 @@ impl Transmit for Wire {
     }
 }
 
+/// Takes a tag off that says nothing but a priority; `None` for others.
+fn untag(frame: &mut [u8], offload: Offload) -> Option<(&mut [u8], Offload)> {
+    match *frame {
+        [_, _, _, _, _, _, _, _, _, _, _, _, 0x81, 0x00, high, low, ..] => {
+            let vlan = u16::from_be_bytes([high, low]) & VLAN_ID;
+            if vlan != 0 {
+                return None;
+            }
+            frame.copy_within(..ADDRESSES, TAG);
+            Some((&mut frame[TAG..], offload.shifted(-(TAG as i16))?))
+        }
+        [_, _, _, _, _, _, _, _, _, _, _, _, 0x88, 0xa8, ..] => None,
+        _ => Some((frame, offload)),
+    }
+}
+
 /// Where an IP packet is addressed to.
 pub(super) fn destination(packet: &[u8]) -> Option<IpAddr> {
     // It has no Ethernet header in front here.
@@ -162,4 +187,51 @@ pub(super) fn set_icmp_source(packet: &mut [u8], mut addresses: impl Iterator<It
         }
     }
     Some(())
+}
+
+/// The two addresses of an Ethernet header, and a tag behind them (IEEE 802.1Q clause 9.3).
+const ADDRESSES: usize = 12;
+const TAG: usize = 4;
+
+/// The part of a tag that is no priority.
+const VLAN_ID: u16 = 0x0fff;
+
+#[cfg(test)]
+mod tests {
+    use vswitch_testkit::frames::Packet;
+    use vswitch_wire::{MacAddr, PartialChecksum};
+
+    use super::*;
+
+    #[test]
+    fn only_tags_that_say_nothing_but_a_priority_are_taken_off() {
+        let packet = Packet::udp([192, 0, 2, 1], [192, 0, 2, 10]);
+        let plain = packet
+            .frame(MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]))
+            .bytes();
+        let offload = |start| Offload {
+            checksum: Some(PartialChecksum { start, offset: 6 }),
+            ..Offload::NONE
+        };
+        let tagged = |tag: [u8; 4]| [&plain[..12], &tag, &plain[12..]].concat();
+        for (tag, is_ours) in [
+            ([0x81, 0x00, 0x00, 0x00], true),
+            ([0x81, 0x00, 0xf0, 0x00], true),
+            ([0x81, 0x00, 0x00, 0x01], false),
+            ([0x81, 0x00, 0x1f, 0xff], false),
+            ([0x88, 0xa8, 0x00, 0x00], false),
+        ] {
+            let mut frame = tagged(tag);
+            let opened = untag(&mut frame, offload(38)).map(|(frame, offload)| (frame.to_vec(), offload));
+            let expected = is_ours.then(|| (plain.clone(), offload(34)));
+            assert_eq!(opened, expected, "{tag:02x?}");
+        }
+        let mut frame = plain.clone();
+        let untouched = untag(&mut frame, offload(34)).map(|(frame, offload)| (frame.to_vec(), offload));
+        assert_eq!(untouched, Some((plain.clone(), offload(34))));
+        for len in 0..18 {
+            let mut cut = tagged([0x81, 0, 0, 0])[..len].to_vec();
+            untag(&mut cut, Offload::NONE);
+        }
+    }
 }

@@ -1,8 +1,12 @@
 //! Published ports.
 
-use super::{BOTH_TRANSPORTS, FAR, GATEWAYS, INNER, OPEN, OUTER, SECOND, Scene, UPLINK, at, is_ours};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{
+    BOTH_TRANSPORTS, FAR, GATEWAYS, INNER, OPEN, OUTER, SECOND, Scene, UNSPECIFIED, UPLINK, at, is_ours,
+};
 use crate::support::{
-    agent::Transport,
+    agent::{Role, Transport},
     daemon::PATIENCE,
     outside::{HOST4, HOST6, Place},
     within,
@@ -126,4 +130,23 @@ fn ports_outlive_the_daemon_and_not_their_container() {
     let server = scene.introduce("heir");
     assert_eq!(visit(&scene), format!("itself {INNER}"));
     assert_eq!(server.word(), format!("tcp from {}", FAR[0]));
+}
+
+#[test]
+fn answers_in_fragments_find_clients_who_came_by_the_hosts_sockets() {
+    let Some(scene) = Scene::new(OPEN) else { return };
+    let echo = Role::UdpEcho {
+        at: at(UNSPECIFIED, INNER),
+    };
+    let echo = scene.daemon.agent("web", &echo);
+    assert_eq!(echo.word(), INNER.to_string());
+    for loopback in [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()] {
+        let sizes = vec![100, 4000, 100, 9000];
+        let role = Role::Datagrams {
+            to: at(loopback, OUTER),
+            sizes,
+        };
+        let came_back = scene.outside.agent(Place::Host, &role).last_word();
+        assert_eq!(came_back, "4", "{loopback}");
+    }
 }

@@ -39,7 +39,20 @@ fn what_cannot_be_an_uplink_is_refused_with_what_to_do() {
             "none of the prefixes",
         ),
         ("up0", 2, "is none of device=IFACE"),
+        (
+            "device=up0,address=198.51.100.77/24",
+            1,
+            "ip address del 198.51.100.77 dev up0",
+        ),
+        (
+            "device=up0,address=192.0.2.9/24,mac=02:00:00:00:77:01",
+            1,
+            "leave mac= out",
+        ),
     ];
+    let script = "ip address add 198.51.100.77/24 dev up0; ip link set up0 address 02:00:00:00:77:01";
+    let changed = outside.sh(Place::Host, script);
+    assert_eq!(changed.code, 0, "{changed:?}");
     for (uplink, code, expected) in cases {
         let outcome = refused(&outside, uplink);
         assert_eq!(outcome.code, code, "{uplink}: {outcome:?}");
@@ -55,6 +68,22 @@ fn without_the_right_to_packet_sockets_the_daemon_says_which_one_it_takes() {
     let outcome = outside.unprivileged_daemon("device=out0,address=192.0.2.9/24");
     assert_eq!(outcome.code, 1, "{outcome:?}");
     assert!(outcome.stderr.contains("needs CAP_NET_RAW"), "{outcome:?}");
+}
+
+#[test]
+fn a_network_cannot_have_the_addresses_of_the_link() {
+    let Some(outside) = Outside::with_device() else {
+        return;
+    };
+    let Some(daemon) = outside.daemon(&["--uplink", "device=up0,address=198.51.100.10/24"]) else {
+        return;
+    };
+    let refused = daemon.refused("network create --subnet 198.51.100.128/25 lan");
+    assert!(
+        refused.contains("link of the device uplink have addresses of 198.51.100.0/24"),
+        "{refused}"
+    );
+    daemon.ok("network create --subnet 198.51.100.128/25 -o vswitch.uplink=sockets lan");
 }
 
 #[test]
