@@ -1,6 +1,7 @@
 //! Peers beside ours: rounds that take every measure through each of them, what they show, and what was promised.
 
 mod goal;
+mod options;
 mod report;
 mod sample;
 
@@ -8,6 +9,7 @@ use anyhow::{Error, Result};
 
 pub(crate) use self::{
     goal::{Goal, Quantity},
+    options::Options,
     report::{LeftOut, Paper, Report, Side},
     sample::{Processor, Sample, Seen},
 };

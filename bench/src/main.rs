@@ -46,13 +46,13 @@ enum Command {
     /// Ten thousand published ports: how soon they answer, memory of the daemon.
     Ports(ports::Options),
     /// From a client to a published port: ours beside docker-proxy, RootlessKit, pasta, slirp4netns and DNAT.
-    Publish(publish::Options),
+    Publish(compare::Options<publish::Peer>),
     /// Many endpoints on one network, and many networks: attach time, memory, throughput kept.
     Scale(scale::Options),
     /// Many flows over a link that loses frames, then many short ones: every byte right, nothing left over.
     Soak(soak::Options),
     /// From a container to the outside by a device uplink, and back: ours beside the kernel's masquerade and DNAT.
-    Uplink(uplink::Options),
+    Uplink(compare::Options<uplink::Peer>),
     /// Makes or takes traffic; what the other commands run inside namespaces.
     #[command(hide = true)]
     Agent(agent::Agent),

@@ -8,8 +8,6 @@ mod goal;
 mod measure;
 mod peer;
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
 
@@ -28,39 +26,27 @@ use crate::{
 /// Options of `outbound`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// Interleaved rounds; the report gives their medians.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Length of each measurement in seconds.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
+    #[command(flatten)]
+    common: compare::Options<Peer>,
     /// Length of the upload whose retransmits are counted.
     #[arg(long, default_value_t = 10.0)]
     long_seconds: f64,
-    /// Peers to measure, separated by commas; all by default.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Peer>,
-    /// Directory for outbound.json and outbound.svg.
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
-    /// Flags for vswitchd, for example --poll=sleep.
-    #[arg(last = true)]
-    daemon: Vec<String>,
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
+    let common = &options.common;
     become_namespace_root()?;
     let stage = Stage::new()?;
-    let start = |peer| Way::start(peer, &stage, &options.daemon);
-    let (ways, left_out) = compare::start(Peer::value_variants(), &options.only, start);
+    let start = |peer| Way::start(peer, &stage, &common.daemon);
+    let (ways, left_out) = compare::start(Peer::value_variants(), &common.only, start);
     ensure!(!ways.is_empty(), "no peer reaches the outside");
     println!("load average at start: {}", cpu::load());
 
     let length = Length {
-        seconds: options.seconds,
+        seconds: common.seconds,
         long_seconds: options.long_seconds,
     };
-    let sides = compare::rounds(options.rounds, &ways, |measure: Measure, way| {
+    let sides = compare::rounds(common.rounds, &ways, |measure: Measure, way| {
         measure.run(way, &stage, length)
     });
 
@@ -70,5 +56,5 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         name: "outbound",
         title: "vswitchd's way out",
     };
-    report.write(&options.out, paper)
+    report.write(&common.out, paper)
 }

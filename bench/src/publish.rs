@@ -12,48 +12,23 @@ mod measure;
 mod peer;
 mod stage;
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 
 pub(crate) use self::{
     carrier::{DOCKER_PROXY, Sandboxed, docker_proxy},
+    peer::Peer,
     stage::{Bridged, publish_by_dnat},
 };
-use self::{
-    goal::GOALS,
-    measure::Measure,
-    peer::{Peer, Way},
-};
+use self::{goal::GOALS, measure::Measure, peer::Way};
 use crate::{
-    compare::{self, Paper, Report, Way as _},
+    compare::{self, Options, Paper, Report, Way as _},
     cpu,
     stage::Stage,
     topology::become_namespace_root,
 };
 
-/// Options of `publish`.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Interleaved rounds; the report gives their medians.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Length of each measurement in seconds.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// Peers to measure, separated by commas; all by default.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Peer>,
-    /// Directory for publish.json and publish.svg.
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
-    /// Flags for vswitchd, for example --poll=sleep.
-    #[arg(last = true)]
-    daemon: Vec<String>,
-}
-
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options<Peer>) -> Result<()> {
     become_namespace_root()?;
     let stage = Stage::new()?;
     let start = |peer| Way::start(peer, &stage, &options.daemon);

@@ -9,44 +9,19 @@ mod goal;
 mod measure;
 mod peer;
 
-use std::path::PathBuf;
-
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::ValueEnum;
 
-use self::{
-    goal::GOALS,
-    measure::Measure,
-    peer::{Peer, Way},
-};
+pub(crate) use self::peer::Peer;
+use self::{goal::GOALS, measure::Measure, peer::Way};
 use crate::{
-    compare::{self, Paper, Report},
+    compare::{self, Options, Paper, Report},
     cpu,
     stage::Stage,
     topology::become_namespace_root,
 };
 
-/// Options of `uplink`.
-#[derive(Debug, Args)]
-pub(crate) struct Options {
-    /// Interleaved rounds; the report gives their medians.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Length of each measurement in seconds.
-    #[arg(long, default_value_t = 2.0)]
-    seconds: f64,
-    /// Peers to measure, separated by commas; all by default.
-    #[arg(long, value_enum, value_delimiter = ',')]
-    only: Vec<Peer>,
-    /// Directory for uplink.json and uplink.svg.
-    #[arg(long, default_value = "target/bench")]
-    out: PathBuf,
-    /// Flags for vswitchd, for example --poll=sleep.
-    #[arg(last = true)]
-    daemon: Vec<String>,
-}
-
-pub(crate) fn run(options: &Options) -> Result<()> {
+pub(crate) fn run(options: &Options<Peer>) -> Result<()> {
     become_namespace_root()?;
     let stage = Stage::new()?;
     let start = |peer| Way::start(peer, &stage, &options.daemon);
