@@ -188,10 +188,10 @@ impl Table {
         Some((ConnId(found >> 1), direction(*found)))
     }
 
-    /// What a lookup of this tuple will probably find, for [`touch`](Self::touch), without waiting for the entry.
+    /// What a lookup by this hash will probably find, for [`touch`](Self::touch), without waiting for the entry.
     #[inline]
-    pub(crate) fn guess(&self, tuple: &Tuple) -> u32 {
-        let first = self.index.find(self.hash(tuple), |_| true);
+    pub(crate) fn guess(&self, hash: u64) -> u32 {
+        let first = self.index.find(hash, |_| true);
         first.copied().unwrap_or(u32::MAX)
     }
 
@@ -352,7 +352,7 @@ impl Table {
     }
 
     #[inline]
-    fn hash(&self, tuple: &Tuple) -> u64 {
+    pub(crate) fn hash(&self, tuple: &Tuple) -> u64 {
         self.hasher.hash_one(tuple)
     }
 }

@@ -336,11 +336,16 @@ impl Nat {
 
     /// Reads the memory that handling these packets will need: first what leads to their entries, then the entries.
     pub(super) fn touch<'p>(&self, zone: Zone, packets: impl Iterator<Item = &'p [u8]>) {
-        let mut keys = [0; TOUCHED];
+        // One step at a time for all of them: each step's loads then wait together.
+        let mut hashes = [None; TOUCHED];
         let mut count = 0;
-        for (bytes, key) in packets.zip(&mut keys) {
-            *key = hint(zone, bytes).map_or(u32::MAX, |tuple| self.table.guess(&tuple));
+        for (bytes, hash) in packets.zip(&mut hashes) {
+            *hash = hint(zone, bytes).map(|tuple| self.table.hash(&tuple));
             count += 1;
+        }
+        let mut keys = [u32::MAX; TOUCHED];
+        for (hash, key) in hashes[..count].iter().zip(&mut keys) {
+            *key = hash.map_or(u32::MAX, |hash| self.table.guess(hash));
         }
         let touched = keys[..count].iter().map(|&key| self.table.touch(key));
         std::hint::black_box(touched.fold(0, u32::wrapping_add));
