@@ -21,6 +21,7 @@ mod npt;
 mod packet;
 mod publications;
 mod random;
+mod reader;
 mod rewrite;
 mod saved;
 mod sctp;

@@ -8,6 +8,7 @@ use vswitch_wire::{IpProtocol, IpVersion};
 use crate::{
     Address, MappingId, Timer, Traffic, Tuple, Zone,
     conntrack::{Status, Tracker},
+    reader::Reader,
     rewrite::{self, Query, UDP_LITE},
     sctp::SctpTrack,
     tcp::TcpTrack,
@@ -223,16 +224,7 @@ fn judge([original, reply]: &[Tuple; 2], is_v4: bool) -> Option<Timer> {
     (fits && original.query == 0).then_some(timer)
 }
 
-/// Takes values one after the other.
-struct Reader<'a>(&'a [u8]);
-
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, tail) = self.0.split_first_chunk()?;
-        self.0 = tail;
-        Some(*head)
-    }
-
     fn short(&mut self) -> Option<u16> {
         self.take().map(u16::from_be_bytes)
     }

@@ -26,73 +26,54 @@ pub trait Output {
     fn send(&mut self, to: Zone, packet: &mut [u8], offload: Offload);
 }
 
-macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
-        /// Why a packet was not forwarded. Each is counted once, under one reason.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum DropReason {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl DropReason {
-            /// All reasons, in the order of their numbers.
-            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
-
-            /// A stable name for metrics and listings.
-            pub const fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-        }
-    };
-}
-
-drop_reasons! {
-    /// A checksum is wrong (N-CK-9, N-ICE-1).
-    BadChecksum => "bad_checksum",
-    /// The inside host opens connections faster than it may (N-TBL-1).
-    CreationRate => "creation_rate",
-    /// A fragment overlaps another, or its datagram was given up for that (N-FR-2).
-    FragmentOverlap => "fragment_overlap",
-    /// There was no room for the fragment, or for its datagram (N-FR-5).
-    FragmentsFull => "fragments_full",
-    /// An ICMP error that fits no connection, or not its addresses (N-ICE-4, N-ICE-10).
-    IcmpUnrelated => "icmp_unrelated",
-    /// The tracker finds that it does not belong to its connection, or cannot begin one (N-INV-1).
-    Invalid => "invalid",
-    /// It would enter another network of this daemon.
-    Isolated => "isolated",
-    /// It was sent back inside once already (N-DN-4).
-    Loop => "loop",
-    /// Lengths or headers contradict each other or end early (N-INV-2).
-    Malformed => "malformed",
-    /// An address that is never routed, as source or destination (N-FWD-10, N-V6-3).
-    Martian => "martian",
-    /// It is larger than the next link takes and must not be cut (N-FWD-3).
-    Mtu => "mtu",
-    /// There is no external address of its version, or the zone is not known.
-    NoRoute => "no_route",
-    /// No port is left for it on the external address (N-PORT-9).
-    PortsExhausted => "ports_exhausted",
-    /// Its inside host has as many connections as it may (N-TBL-1).
-    Quota => "quota",
-    /// A redirect about a translated connection (N-ICE-11).
-    Redirect => "redirect",
-    /// A source route option, or a routing header of type 0 (N-FWD-8, N-V6-1).
-    SourceRoute => "source_route",
-    /// From outside with an inside source, or from inside with a foreign one (N-FWD-11, N-FWD-12).
-    Spoofed => "spoofed",
-    /// The table is full (N-TBL-2).
-    TableFull => "table_full",
-    /// It has come too far (N-FWD-1).
-    TimeExceeded => "time_exceeded",
-    /// From outside and no connection, mapping or published port admits it (N-FLT-4).
-    Unsolicited => "unsolicited",
-    /// It cannot be translated: authentication headers, or a second host to one peer (N-OP-2).
-    Untranslatable => "untranslatable",
-    /// Port 0 (N-PORT-13).
-    ZeroPort => "zero_port",
+vswitch_wire::reasons! {
+    /// Why a packet was not forwarded. Each is counted once, under one reason.
+    pub enum DropReason {
+        /// A checksum is wrong (N-CK-9, N-ICE-1).
+        BadChecksum => "bad_checksum",
+        /// The inside host opens connections faster than it may (N-TBL-1).
+        CreationRate => "creation_rate",
+        /// A fragment overlaps another, or its datagram was given up for that (N-FR-2).
+        FragmentOverlap => "fragment_overlap",
+        /// There was no room for the fragment, or for its datagram (N-FR-5).
+        FragmentsFull => "fragments_full",
+        /// An ICMP error that fits no connection, or not its addresses (N-ICE-4, N-ICE-10).
+        IcmpUnrelated => "icmp_unrelated",
+        /// The tracker finds that it does not belong to its connection, or cannot begin one (N-INV-1).
+        Invalid => "invalid",
+        /// It would enter another network of this daemon.
+        Isolated => "isolated",
+        /// It was sent back inside once already (N-DN-4).
+        Loop => "loop",
+        /// Lengths or headers contradict each other or end early (N-INV-2).
+        Malformed => "malformed",
+        /// An address that is never routed, as source or destination (N-FWD-10, N-V6-3).
+        Martian => "martian",
+        /// It is larger than the next link takes and must not be cut (N-FWD-3).
+        Mtu => "mtu",
+        /// There is no external address of its version, or the zone is not known.
+        NoRoute => "no_route",
+        /// No port is left for it on the external address (N-PORT-9).
+        PortsExhausted => "ports_exhausted",
+        /// Its inside host has as many connections as it may (N-TBL-1).
+        Quota => "quota",
+        /// A redirect about a translated connection (N-ICE-11).
+        Redirect => "redirect",
+        /// A source route option, or a routing header of type 0 (N-FWD-8, N-V6-1).
+        SourceRoute => "source_route",
+        /// From outside with an inside source, or from inside with a foreign one (N-FWD-11, N-FWD-12).
+        Spoofed => "spoofed",
+        /// The table is full (N-TBL-2).
+        TableFull => "table_full",
+        /// It has come too far (N-FWD-1).
+        TimeExceeded => "time_exceeded",
+        /// From outside and no connection, mapping or published port admits it (N-FLT-4).
+        Unsolicited => "unsolicited",
+        /// It cannot be translated: authentication headers, or a second host to one peer (N-OP-2).
+        Untranslatable => "untranslatable",
+        /// Port 0 (N-PORT-13).
+        ZeroPort => "zero_port",
+    }
 }
 
 impl fmt::Display for DropReason {

@@ -14,7 +14,7 @@ mod conns;
 mod network;
 mod ports;
 mod reactor;
-pub(crate) mod shortcut;
+mod shortcut;
 mod uplink;
 mod wait;
 

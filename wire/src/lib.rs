@@ -35,6 +35,7 @@ mod ipv4;
 mod ipv6;
 mod mac;
 mod offload;
+mod reasons;
 mod tcp;
 mod transport;
 mod udp;

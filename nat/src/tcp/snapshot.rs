@@ -6,7 +6,7 @@ use super::{
     seq::SeqNum,
     side::{Marks, Side},
 };
-use crate::Direction;
+use crate::{Direction, reader::Reader};
 
 impl TcpTrack {
     /// Bytes of a snapshot.
@@ -75,9 +75,6 @@ impl TcpTrack {
 /// Puts values one after the other.
 struct Writer<'a>(&'a mut [u8]);
 
-/// Takes values one after the other.
-struct Reader<'a>(&'a [u8]);
-
 impl Writer<'_> {
     fn put<const N: usize>(&mut self, value: [u8; N]) {
         let (head, tail) = std::mem::take(&mut self.0).split_at_mut(N);
@@ -87,12 +84,6 @@ impl Writer<'_> {
 }
 
 impl Reader<'_> {
-    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
-        let (head, tail) = self.0.split_first_chunk()?;
-        self.0 = tail;
-        Some(*head)
-    }
-
     fn seq(&mut self) -> Option<SeqNum> {
         self.take().map(|bytes| SeqNum(u32::from_be_bytes(bytes)))
     }
